@@ -1,0 +1,23 @@
+//! The runtime that every processor stands on. It knows Kafka and never a database.
+//!
+//! `topic → consumer loop → Processor → Batcher → Sink → OffsetLedger → commit`
+//!
+//! - [`record`]: what a processor is given.
+//! - [`processor`]: the pure, synchronous half of a stage ([`Processor`], [`ProcessError`], [`Rows`]).
+//! - [`sink`]: the half that does I/O ([`Sink`], [`SinkError`], [`Batch`]).
+//! - [`resolver`]: fetching writers' schemas.
+//! - [`settings`]: the limits of a stage, from the configuration.
+
+pub mod processor;
+pub mod record;
+pub mod resolver;
+pub mod settings;
+pub mod sink;
+pub mod stage;
+
+pub use processor::{ProcessError, Processor, Rows};
+pub use record::{Headers, Origin, Payload, Record};
+pub use resolver::{ResolveError, SchemaResolver};
+pub use settings::RuntimeSettings;
+pub use sink::{Batch, PartitionRange, Sink, SinkError};
+pub use stage::{Shutdown, ShutdownTrigger, StageConfig, StageError, run_stage};

@@ -1,0 +1,18 @@
+//! What a claim event is, how it looks on the wire, and what a claim's state is after any set of events.
+//!
+//! No I/O: `claims-topology` talks to the schema registry, the processors talk to Kafka and the databases.
+//!
+//! - [`events`]: the envelope and the event types.
+//! - [`codec`]: Confluent wire format and Avro, on the serde path; [`codec::SchemaCache`] holds writer schemas.
+//! - [`state`] and [`fold`]: a claim's current state, and the order-independent fold.
+//! - [`json`]: the canonical JSON form of an event (one line of NDJSON).
+
+pub mod codec;
+pub mod events;
+pub mod fold;
+pub mod json;
+pub mod state;
+
+pub use codec::{DecodeError, EncodeError, SchemaCache};
+pub use events::{Event, EventData, EventType, Money, Timestamp, Urgency};
+pub use state::{ClaimState, Status};
