@@ -80,6 +80,8 @@ pub struct KafkaConfig {
     pub sasl_password: Option<Secret>,
     /// Prefix of the consumer groups: `<prefix>.<processor>`.
     pub group_prefix: String,
+    /// A question to the cluster (metadata, topic settings, offsets) is given up after this long.
+    pub request_timeout_ms: u64,
     /// Further librdkafka properties, passed through as they stand; they win over the ones above.
     pub properties: BTreeMap<String, Secret>,
 }
@@ -97,6 +99,7 @@ impl Default for KafkaConfig {
             sasl_username: None,
             sasl_password: None,
             group_prefix: "claims".into(),
+            request_timeout_ms: 10_000,
             properties: BTreeMap::new(),
         }
     }
@@ -139,8 +142,13 @@ pub struct TopicsConfig {
     pub dead_letters: String,
     /// Partitions of the events and state topics; can't be changed later.
     pub partitions: i32,
+    /// Partitions of the dead-letter topic; can't be changed later.
+    pub dead_letter_partitions: i32,
     /// Copies of each partition.
     pub replication_factor: i32,
+    /// Topic settings that win over the specs, by topic (`events`, `state`, `dead_letters`) and Kafka's name of
+    /// the setting. `cleanup.policy` and `message.timestamp.type` can't be changed.
+    pub settings: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 impl Default for TopicsConfig {
@@ -150,7 +158,9 @@ impl Default for TopicsConfig {
             state: crate::topics::STATE.into(),
             dead_letters: crate::topics::DEAD_LETTERS.into(),
             partitions: 6,
+            dead_letter_partitions: 1,
             replication_factor: 1,
+            settings: BTreeMap::new(),
         }
     }
 }

@@ -2,9 +2,11 @@
 //!
 //! - [`config`]: the one typed configuration.
 //! - [`topics`]: names and specs of the topics.
+//! - [`kafka`]: from the configuration to client properties and stages.
 //! - [`registry`]: registering schemas, and fetching writers' schemas into the cache.
 
 pub mod config;
+pub mod kafka;
 pub mod registry;
 pub mod topics;
 

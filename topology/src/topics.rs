@@ -1,4 +1,16 @@
-//! Names of the topics, and of the headers that every record carries.
+//! Names of the topics and of the headers that every record carries; comparing the specs with a broker.
+//!
+//! - [`spec`]: what each topic must look like.
+//! - [`plan`]: the comparison, pure.
+//! - [`admin`]: asking the broker, and changing it.
+
+pub mod admin;
+pub mod plan;
+pub mod spec;
+
+pub use admin::{Applied, TopicsError, apply, ensure, observe, plan_for};
+pub use plan::{Change, ObservedTopic, Plan, TopicPlan, plan};
+pub use spec::{TopicSpec, specs};
 
 /// Claim events: compacted, keyed per event, partitioned by claim.
 pub const EVENTS: &str = "claims.events.v1";
