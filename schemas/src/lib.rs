@@ -5,6 +5,7 @@
 //! - [`events`]: the envelope and the event types.
 //! - [`codec`]: Confluent wire format and Avro, on the serde path; [`codec::SchemaCache`] holds writer schemas.
 //! - [`state`] and [`fold`]: a claim's current state, and the order-independent fold.
+//! - [`validate`]: what every event must hold to.
 //! - [`json`]: the canonical JSON form of an event (one line of NDJSON).
 
 pub mod codec;
@@ -12,6 +13,7 @@ pub mod events;
 pub mod fold;
 pub mod json;
 pub mod state;
+pub mod validate;
 
 pub use codec::{DecodeError, EncodeError, SchemaCache};
 pub use events::{Event, EventData, EventType, Money, Timestamp, Urgency};

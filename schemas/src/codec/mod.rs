@@ -1,0 +1,119 @@
+//! Events on the wire: Confluent framing (magic byte 0, schema id as big-endian u32, Avro body).
+//!
+//! - [`encode`] writes with this build's schema; [`SchemaCache::decode`] reads with the writer's.
+//! - `wire`: the Avro record as serde sees it.
+//! - `evolution`: compares a writer's schema with ours, once per schema.
+//! - `inspect`: looks for unknown content in a record of a newer writer, before it is decoded.
+
+mod cache;
+mod wire;
+
+pub use cache::SchemaCache;
+
+use crate::events::Event;
+use rust_decimal::Decimal;
+use serde::Serialize;
+use serde_avro_fast::{Schema, ser::SerializerConfig};
+use std::{cell::RefCell, sync::LazyLock};
+
+/// Why a payload could not be turned into an event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The bytes are not what they claim to be: bad data, for the dead letters.
+    #[error("{0}")]
+    Malformed(String),
+    /// The writer's schema is not in the cache yet: resolve it and decode again.
+    #[error("schema {0} is not in the cache")]
+    SchemaMissing(u32),
+    /// The record uses something that this build doesn't know: not bad data; wait for the upgrade.
+    #[error("written by a newer build: {0}; upgrade this processor")]
+    UpgradeNeeded(String),
+}
+
+/// Why an event could not be encoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("event can't be encoded: {0}")]
+pub struct EncodeError(pub String);
+
+/// The schema that this build writes events with, as JSON.
+pub const CLAIM_EVENT_SCHEMA: &str = include_str!("../../avro/claim_event.avsc");
+
+/// Length in bytes of what precedes the Avro body: the magic byte and the schema id.
+pub const FRAME_BYTES: usize = 5;
+
+/// Digits of an amount in all (Avro decimal).
+pub const AMOUNT_PRECISION: u32 = 18;
+
+/// Digits of an amount after the point (Avro decimal).
+pub const AMOUNT_SCALE: u32 = 4;
+
+/// Parsed once; the error can only come from a broken `.avsc` of this build, which the tests would show.
+static EVENT_WRITER: LazyLock<Result<Schema, String>> =
+    LazyLock::new(|| CLAIM_EVENT_SCHEMA.parse().map_err(|e| format!("claim_event.avsc: {e}")));
+
+thread_local! {
+    /// The serialiser's buffers, kept from one event to the next.
+    static EVENT_SERIALIZER: RefCell<Option<SerializerConfig<'static>>> = const { RefCell::new(None) };
+}
+
+/// Appends the framed event to `out`, written with [`CLAIM_EVENT_SCHEMA`] registered as `schema_id`.
+///
+/// On an error (an amount that the schema can't hold, a version beyond 2^63 - 1) `out` is as before.
+pub fn encode(event: &Event, schema_id: u32, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    wire::check_amounts(event)?;
+    let schema = EVENT_WRITER.as_ref().map_err(|e| EncodeError(e.clone()))?;
+    EVENT_SERIALIZER.with_borrow_mut(|slot| {
+        let config = slot.get_or_insert_with(|| SerializerConfig::new(schema));
+        write_framed(&wire::EventRef::from(event), schema_id, config, out)
+    })
+}
+
+/// Appends magic byte, schema id and Avro body; takes everything back on an error.
+fn write_framed<T: Serialize>(
+    value: &T,
+    schema_id: u32,
+    config: &mut SerializerConfig<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let start = out.len();
+    out.push(0);
+    out.extend_from_slice(&schema_id.to_be_bytes());
+    serde_avro_fast::to_datum(value, &mut *out, config).map(drop).map_err(|e| {
+        out.truncate(start);
+        EncodeError(e.to_string())
+    })
+}
+
+/// The schema id in a framed value; `None` if it is not framed.
+pub fn schema_id(value: &[u8]) -> Option<u32> {
+    match value {
+        [0, a, b, c, d, ..] => Some(u32::from_be_bytes([*a, *b, *c, *d])),
+        _ => None,
+    }
+}
+
+/// Whether an amount fits the schema's decimal: at most 18 digits, 4 of them after the point.
+pub fn amount_fits(amount: Decimal) -> bool {
+    // The Avro writer would round silently, so what can't be written exactly is refused.
+    let mut scaled = amount.normalize();
+    if scaled.scale() > AMOUNT_SCALE {
+        return false;
+    }
+    scaled.rescale(AMOUNT_SCALE);
+    scaled.scale() == AMOUNT_SCALE && scaled.mantissa().unsigned_abs() < 10_u128.pow(AMOUNT_PRECISION)
+}
+
+/// Splits a framed value into schema id and Avro body.
+fn unframe(value: &[u8]) -> Result<(u32, &[u8]), DecodeError> {
+    match value {
+        [0, a, b, c, d, body @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), body)),
+        [0, ..] => Err(DecodeError::Malformed(format!(
+            "{} bytes are too short for the Confluent framing of {FRAME_BYTES} bytes",
+            value.len()
+        ))),
+        [magic, ..] => {
+            Err(DecodeError::Malformed(format!("magic byte is {magic}, not 0: no Confluent framing")))
+        }
+        [] => Err(DecodeError::Malformed("the value is empty".to_owned())),
+    }
+}
