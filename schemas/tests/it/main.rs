@@ -1,4 +1,5 @@
 //! Tests of the crate from outside.
 
 mod codec;
+mod json;
 mod samples;

@@ -1,4 +1,22 @@
 //! The canonical JSON form of an event: one line of NDJSON, timestamps as RFC 3339, amounts as decimal strings.
+//!
+//! ```json
+//! {"tenant_id":"acme","event_id":"f47ac10b-58cc-4372-a567-0e02b2c3d479","claim_id":"claim_67890",
+//!  "event_type":"ClaimClosed","version":5,"occurred_at":"2025-07-08T14:30:00.000Z",
+//!  "recorded_at":"2025-07-08T14:30:00.250Z","correlation_id":"trace_xyz789","causation_id":null,"user_id":null,
+//!  "source":null,"data":{"closed_by":"agent_smith","reason":null}}
+//! ```
+//!
+//! Written with every field, `null` where there is no value. Read with `tenant_id`, `event_id`, `recorded_at`,
+//! `correlation_id` and whatever may be null left out at will; a field that nobody knows is refused, so that a
+//! misspelt one is not lost in silence. `"aggregate_type":"claim"` may be given. A time outside the years 0 to 9999
+//! is written as milliseconds since 1970, and every time may be given so.
+
+mod read;
+mod write;
+
+pub use read::{from_value, parse_amount};
+pub use write::to_value;
 
 use crate::events::{Event, EventData, Timestamp};
 use uuid::Uuid;
@@ -63,14 +81,4 @@ pub struct JsonError {
     pub field: String,
     /// What is wrong with it, without its value.
     pub reason: String,
-}
-
-/// The event as JSON.
-pub fn to_value(_event: &Event) -> serde_json::Value {
-    unimplemented!()
-}
-
-/// Reads an event's JSON; unknown fields are refused by name.
-pub fn from_value(_value: serde_json::Value) -> Result<EventDraft, JsonError> {
-    unimplemented!()
 }
