@@ -1,2 +1,83 @@
-//! .
-fn main() {}
+//! Development tasks: `cargo xtask up`, `cargo xtask test`, …
+
+mod services;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use services::{ModeArgs, Service};
+
+/// Services, the demo and the tests of this workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", version)]
+struct Cli {
+    #[command(flatten)]
+    mode: ModeArgs,
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Start Kafka, the schema registry, the CQL server and ClickHouse, and wait until they answer
+    Up,
+    /// Show the services: state, pid, port, memory, uptime. Exit code 1 unless all are ready
+    Status {
+        /// Machine-readable
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the services' logs
+    Logs {
+        /// Only this one
+        service: Option<Service>,
+        /// Keep showing what is added
+        #[arg(long, short)]
+        follow: bool,
+        /// How many lines of each
+        #[arg(long, default_value_t = 50)]
+        lines: usize,
+    },
+    /// Stop the services; their data stays
+    Down {
+        /// Only these (default: all)
+        services: Vec<Service>,
+    },
+    /// Stop the services and remove their data
+    Wipe {
+        /// Also remove the downloads
+        #[arg(long)]
+        all: bool,
+    },
+    /// Resolve dev/downloads.toml anew and pin the files in dev/downloads.lock
+    LockDownloads,
+}
+
+fn run(cli: Cli) -> Result<bool> {
+    match cli.task {
+        Task::Up => services::up(cli.mode).map(|_| true),
+        Task::Status { json } => services::status(cli.mode, json),
+        Task::Logs { service, follow, lines } => {
+            services::logs(cli.mode, service, lines, follow).map(|()| true)
+        }
+        Task::Down { services } => {
+            let services = if services.is_empty() { Service::ALL.to_vec() } else { services };
+            services::down(cli.mode, &services).map(|()| true)
+        }
+        Task::Wipe { all } => services::wipe(cli.mode, all).map(|()| true),
+        Task::LockDownloads => services::lock_downloads().map(|()| true),
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

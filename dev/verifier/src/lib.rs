@@ -1,0 +1,20 @@
+//! Runs the whole pipeline as a user would, by the command `claims`, and compares what the views hold with an
+//! independent model of the same input.
+//!
+//! Nothing here uses the product's fold, codec or sinks: events are read as JSON, views by plain CQL, SQL and Kafka.
+//!
+//! - [`claim`]: what is compared, one row a claim, and its checksum.
+//! - [`model`]: from the input's events to those rows.
+//! - [`views`]: from CQL, ClickHouse and the state topic to those rows.
+//! - [`compare`]: where they differ, in words.
+//! - [`checks`]: all of them, for one run.
+//! - [`namespace`]: topics, keyspace, database and folders of one run, apart from everybody else's.
+//! - [`pipeline`]: the command `claims` as child processes; lag; kill and restart.
+
+pub mod checks;
+pub mod claim;
+pub mod compare;
+pub mod model;
+pub mod namespace;
+pub mod pipeline;
+pub mod views;

@@ -1,0 +1,238 @@
+//! The command `claims` as child processes: run it, start and kill processors, wait until they have caught up.
+
+use crate::namespace::{Namespace, REQUEST_TIMEOUT};
+use anyhow::{Context, Result, bail};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use rdkafka::{
+    TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    topic_partition_list::Offset,
+};
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+/// The processors, by the names that `claims run` takes.
+pub const PROCESSORS: [&str; 3] = ["current-state", "analytics", "audit"];
+
+/// A processor must have flushed, committed and gone this long after SIGTERM.
+pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+
+/// The command `claims`, pointed at one namespace.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    /// Where it runs.
+    pub namespace: Namespace,
+    binary: PathBuf,
+}
+
+/// One running processor.
+#[derive(Debug)]
+pub struct Running {
+    /// Its name.
+    pub processor: String,
+    /// Its log.
+    pub log: PathBuf,
+    child: Child,
+    peak_rss_kib: u64,
+}
+
+impl Pipeline {
+    /// The pipeline of a namespace, with the `claims` built beside the running program.
+    pub fn new(namespace: Namespace) -> Result<Self> {
+        let me = std::env::current_exe()?;
+        let binary = me
+            .ancestors()
+            .skip(1)
+            .take(2)
+            .map(|dir| dir.join("claims"))
+            .find(|path| path.is_file())
+            .with_context(|| format!("no `claims` beside {}; run `cargo build -p claims-cli`", me.display()))?;
+        Ok(Self { namespace, binary })
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        command.args(args).current_dir(&self.namespace.dir).envs(self.namespace.environment()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `claims ARGS` to its end and gives what it printed, whatever its exit code.
+    pub fn output(&self, args: &[&str]) -> Result<Output> {
+        self.command(args).output().with_context(|| format!("run claims {}", args.join(" ")))
+    }
+
+    /// Runs `claims ARGS`, which must succeed; its standard output.
+    pub fn run(&self, args: &[&str]) -> Result<String> {
+        let output = self.output(args)?;
+        if !output.status.success() {
+            bail!(
+                "claims {} ended with {}\n{}{}",
+                args.join(" "),
+                output.status,
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Runs `claims ARGS`, which must succeed and print JSON; its progress bars show on this terminal.
+    pub fn run_json(&self, args: &[&str]) -> Result<serde_json::Value> {
+        let output = self.command(args).stderr(Stdio::inherit()).output()?;
+        if !output.status.success() {
+            bail!("claims {} ended with {}", args.join(" "), output.status);
+        }
+        let text = String::from_utf8(output.stdout)?;
+        serde_json::from_str(&text).with_context(|| format!("claims {} printed no JSON: {text}", args.join(" ")))
+    }
+
+    /// Starts `claims ARGS` in the background, its output in `log`.
+    pub fn spawn(&self, name: &str, args: &[&str]) -> Result<Running> {
+        let logs = self.namespace.dir.join("logs");
+        std::fs::create_dir_all(&logs)?;
+        let log = logs.join(format!("{name}.log"));
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(&log)?;
+        let child = self
+            .command(args)
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()
+            .with_context(|| format!("start claims {}", args.join(" ")))?;
+        Ok(Running { processor: name.to_owned(), log, child, peak_rss_kib: 0 })
+    }
+
+    /// Starts a processor, its output in a log file of its own.
+    pub fn start(&self, processor: &str) -> Result<Running> {
+        self.spawn(processor, &["run", processor])
+    }
+
+    /// Sets up topics and schemas.
+    pub fn prepare(&self) -> Result<()> {
+        self.run(&["topics", "apply"])?;
+        self.run(&["schemas", "register"])?;
+        Ok(())
+    }
+
+    /// Records of the events topic that the processor has not committed yet, and records in all.
+    pub fn lag(&self, processor: &str) -> Result<(u64, u64)> {
+        let consumer: BaseConsumer =
+            self.namespace.kafka_client().set("group.id", self.namespace.group(processor)).create()?;
+        let topic = self.namespace.events_topic();
+        let mut wanted = TopicPartitionList::new();
+        for partition in 0..self.namespace.partitions {
+            wanted.add_partition(&topic, partition);
+        }
+        let committed = consumer.committed_offsets(wanted, REQUEST_TIMEOUT)?;
+        let (mut lag, mut total) = (0, 0);
+        for element in committed.elements() {
+            let (low, high) = consumer.fetch_watermarks(&topic, element.partition(), REQUEST_TIMEOUT)?;
+            let next = match element.offset() {
+                Offset::Offset(next) => next,
+                _ => low,
+            };
+            lag += u64::try_from(high - next).unwrap_or(0);
+            total += u64::try_from(high - low).unwrap_or(0);
+        }
+        Ok((lag, total))
+    }
+
+    /// Waits until every processor has committed all there is; `progress` gets (processor, lag). Gives for each how
+    /// long it took.
+    pub async fn wait_until_caught_up(
+        &self,
+        running: &mut [Running],
+        limit: Duration,
+        mut progress: impl FnMut(&str, u64),
+    ) -> Result<Vec<(String, Duration)>> {
+        let start = Instant::now();
+        let mut done: Vec<(String, Duration)> = Vec::new();
+        while done.len() < running.len() {
+            for process in running.iter_mut() {
+                process.check()?;
+                if done.iter().any(|(name, _)| *name == process.processor) {
+                    continue;
+                }
+                let (lag, _) = self.lag(&process.processor)?;
+                progress(&process.processor, lag);
+                if lag == 0 {
+                    done.push((process.processor.clone(), start.elapsed()));
+                }
+            }
+            if start.elapsed() > limit {
+                bail!("after {} s there is lag left; done: {done:?}", limit.as_secs());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Ok(done)
+    }
+}
+
+impl Running {
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Notes its memory; an error with the end of its log if it has died.
+    pub fn check(&mut self) -> Result<()> {
+        self.peak_rss_kib = self.peak_rss_kib.max(peak_rss_kib(self.child.id()).unwrap_or(0));
+        if let Some(status) = self.child.try_wait()? {
+            bail!("{} ended with {status}; the end of its log:\n{}", self.processor, tail(&self.log, 20));
+        }
+        Ok(())
+    }
+
+    /// The most memory it has held (resident), in MiB, as of the last look.
+    pub fn peak_rss_mib(&self) -> u64 {
+        self.peak_rss_kib / 1024
+    }
+
+    /// `kill -9`.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM, and its exit status; an error if it takes longer than [`SHUTDOWN_LIMIT`].
+    pub async fn stop(mut self) -> Result<ExitStatus> {
+        self.check()?;
+        kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGTERM)?;
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok(status);
+            }
+            if start.elapsed() > SHUTDOWN_LIMIT {
+                bail!("{} is still there {} s after SIGTERM", self.processor, SHUTDOWN_LIMIT.as_secs());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Running {
+    /// Nothing that a run started outlives it.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn peak_rss_kib(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+fn tail(path: &Path, lines: usize) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let all: Vec<&str> = text.lines().collect();
+    all[all.len().saturating_sub(lines)..].join("\n")
+}

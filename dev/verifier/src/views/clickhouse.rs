@@ -1,0 +1,97 @@
+//! ClickHouse: `latest` and `events`, over HTTP as tab-separated text.
+
+use crate::{
+    claim::{Claim, Claims},
+    namespace::Namespace,
+};
+use anyhow::{Context, Result, ensure};
+
+/// Columns of `latest` in the order in which they are read; times as milliseconds.
+const COLUMNS: &str = "tenant_id, claim_id, status, version, revision, customer_id, claim_type, urgency, description, \
+    agent_id, resolution_type, claimed_amount, settled_amount, toUnixTimestamp64Milli(created_at), \
+    toUnixTimestamp64Milli(resolved_at), toUnixTimestamp64Milli(closed_at), toUnixTimestamp64Milli(updated_at), \
+    reopen_count, reassignment_count, note_count";
+
+/// All claims of `latest`.
+pub async fn claims(namespace: &Namespace) -> Result<Claims> {
+    let sql = format!("SELECT {COLUMNS} FROM {}.latest FORMAT TSV", namespace.name);
+    let text = namespace.clickhouse_sql(&sql).await?;
+    let mut claims = Claims::new();
+    for line in text.lines() {
+        let (key, claim) = row(line).with_context(|| format!("row of latest: {line}"))?;
+        ensure!(claims.insert(key.clone(), claim).is_none(), "claim {key:?} has two rows in latest");
+    }
+    Ok(claims)
+}
+
+/// Rows of `events`, and how many differ in (tenant, claim, version).
+pub async fn events(namespace: &Namespace) -> Result<(u64, u64)> {
+    let sql = format!("SELECT count(), uniqExact(tenant_id, claim_id, version) FROM {}.events FORMAT TSV", namespace.name);
+    let text = namespace.clickhouse_sql(&sql).await?;
+    let (rows, distinct) = text.trim().split_once('\t').context("two counts")?;
+    Ok((rows.parse()?, distinct.parse()?))
+}
+
+fn row(line: &str) -> Result<((String, String), Claim)> {
+    let cells: Vec<Option<String>> = line.split('\t').map(|cell| (cell != "\\N").then(|| unescape(cell))).collect();
+    ensure!(cells.len() == 20, "{} columns", cells.len());
+    let text = |i: usize| cells[i].clone();
+    let required = |i: usize| cells[i].clone().with_context(|| format!("column {i} is NULL"));
+    let number = |i: usize| -> Result<u64> { Ok(required(i)?.parse()?) };
+    let time = |i: usize| -> Result<Option<i64>> { text(i).map(|t| t.parse().map_err(Into::into)).transpose() };
+    let amount = |i: usize| text(i).map(|t| t.parse()).transpose();
+    let claim = Claim {
+        status: required(2)?,
+        version: number(3)?,
+        revision: number(4)?,
+        customer_id: text(5),
+        claim_type: text(6),
+        urgency: text(7),
+        description: text(8),
+        agent_id: text(9),
+        resolution_type: text(10),
+        claimed_amount: amount(11)?,
+        settled_amount: amount(12)?,
+        created_at: time(13)?,
+        resolved_at: time(14)?,
+        closed_at: time(15)?,
+        updated_at: time(16)?,
+        reopen_count: number(17)?,
+        reassignment_count: number(18)?,
+        note_count: number(19)?,
+    };
+    Ok(((required(0)?, required(1)?), claim))
+}
+
+/// The escapes of ClickHouse's TabSeparated format.
+fn unescape(cell: &str) -> String {
+    let mut text = String::with_capacity(cell.len());
+    let mut chars = cell.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            text.push(c);
+            continue;
+        }
+        match chars.next() {
+            Some('t') => text.push('\t'),
+            Some('n') => text.push('\n'),
+            Some('r') => text.push('\r'),
+            Some('0') => text.push('\0'),
+            Some('b') => text.push('\u{8}'),
+            Some('f') => text.push('\u{c}'),
+            Some(other) => text.push(other),
+            None => {}
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_are_undone() {
+        assert_eq!(unescape(r"a\tb\\n\'c\nd"), "a\tb\\n'c\nd");
+    }
+}

@@ -1,0 +1,134 @@
+//! Where things lie on disk, and which ports the services use.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// Environment variable that shifts every port, so that two checkouts can run side by side.
+pub const PORT_OFFSET_ENV: &str = "CLAIMS_DEV_PORT_OFFSET";
+
+/// The folders of this checkout.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    /// The workspace root.
+    pub root: PathBuf,
+    /// `.claims`, git-ignored: everything the services download, store and log.
+    pub home: PathBuf,
+}
+
+impl Layout {
+    /// The layout of the checkout this binary was built from.
+    pub fn discover() -> Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .context("xtask has no parent folder")?
+            .to_path_buf();
+        Ok(Self::at(root))
+    }
+
+    /// The layout under a given workspace root.
+    pub fn at(root: PathBuf) -> Self {
+        let home = root.join(".claims");
+        Self { root, home }
+    }
+
+    /// Downloads: verified archives and jars, and what was unpacked from them.
+    pub fn cache(&self) -> PathBuf {
+        self.home.join("cache")
+    }
+
+    /// Maven's local repository, used in place as the class path.
+    pub fn maven_repository(&self) -> PathBuf {
+        self.cache().join("maven")
+    }
+
+    /// Packed npm packages.
+    pub fn npm_archives(&self) -> PathBuf {
+        self.cache().join("npm")
+    }
+
+    /// Where an archive of a service is unpacked.
+    pub fn unpacked(&self, service: &str) -> PathBuf {
+        self.cache().join("unpacked").join(service)
+    }
+
+    /// A service's data, kept across `down` and `up`.
+    pub fn data(&self, service: &str) -> PathBuf {
+        self.home.join("data").join(service)
+    }
+
+    /// A service's standard output and error.
+    pub fn log(&self, service: &str) -> PathBuf {
+        self.home.join("logs").join(format!("{service}.log"))
+    }
+
+    /// The record of a running service.
+    pub fn run_file(&self, service: &str) -> PathBuf {
+        self.home.join("run").join(format!("{service}.json"))
+    }
+
+    /// Held by the one command that starts, stops or wipes.
+    pub fn lock_file(&self) -> PathBuf {
+        self.home.join("run").join("lock")
+    }
+}
+
+/// The ports of all services, all on the loopback address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// Kafka clients.
+    pub kafka: u16,
+    /// Kafka's own controller quorum.
+    pub kafka_controller: u16,
+    /// The schema registry's HTTP interface.
+    pub registry: u16,
+    /// CQL clients.
+    pub cql: u16,
+    /// Cassandra's own port between nodes.
+    pub cql_storage: u16,
+    /// ClickHouse over HTTP.
+    pub clickhouse: u16,
+}
+
+impl Ports {
+    /// The usual ports, shifted by `offset`.
+    pub fn shifted(offset: u16) -> Result<Self> {
+        let at = |port: u16| {
+            port.checked_add(offset)
+                .with_context(|| format!("{PORT_OFFSET_ENV}={offset} moves port {port} past 65535"))
+        };
+        Ok(Self {
+            kafka: at(9092)?,
+            kafka_controller: at(9093)?,
+            registry: at(8081)?,
+            cql: at(9042)?,
+            cql_storage: at(7000)?,
+            clickhouse: at(8123)?,
+        })
+    }
+
+    /// The ports for the offset in the environment (none: the usual ones).
+    pub fn from_env() -> Result<Self> {
+        match std::env::var(PORT_OFFSET_ENV) {
+            Err(_) => Self::shifted(0),
+            Ok(text) if text.trim().is_empty() => Self::shifted(0),
+            Ok(text) => match text.trim().parse::<u16>() {
+                Ok(offset) => Self::shifted(offset),
+                Err(_) => bail!("{PORT_OFFSET_ENV}={text} is not a number from 0 to 50000"),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_shift_together_and_refuse_to_wrap() {
+        let ports = Ports::shifted(1000).unwrap();
+        assert_eq!((ports.kafka, ports.clickhouse), (10092, 9123));
+        let error = Ports::shifted(60_000).unwrap_err().to_string();
+        assert!(error.contains("past 65535"), "{error}");
+    }
+}
