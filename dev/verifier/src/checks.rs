@@ -57,7 +57,11 @@ pub async fn all(pipeline: &Pipeline, model: &Model, records: u64) -> Result<Vec
         let places = cql::places(&session, &namespace.name, place).await?;
         checks.push(place.check(&places, &claims));
     }
-    checks.push(Check::count("CQL claim_timeline", cql::timeline_rows(&session, &namespace.name).await?, events));
+    checks.push(Check::count(
+        "CQL claim_timeline",
+        cql::timeline_rows(&session, &namespace.name).await?,
+        events,
+    ));
 
     let latest = clickhouse::claims(namespace).await?;
     checks.push(Check::claims("ClickHouse latest", &latest, &claims));

@@ -185,8 +185,10 @@ mod tests {
 
     #[test]
     fn copies_and_superseded_events_change_nothing_and_order_does_not_matter() {
-        let created = event(1, 1, "ClaimCreated", json!({"customer_id": "k", "claim_type": "x", "urgency": "low"}));
-        let resolved = event(2, 3, "ClaimResolved", json!({"resolution_type": "refund", "settled": {"amount": "5.10"}}));
+        let created =
+            event(1, 1, "ClaimCreated", json!({"customer_id": "k", "claim_type": "x", "urgency": "low"}));
+        let resolved =
+            event(2, 3, "ClaimResolved", json!({"resolution_type": "refund", "settled": {"amount": "5.10"}}));
         let assigned = event(3, 2, "ClaimAssigned", json!({"agent_id": "a"}));
         let conflict = event(4, 2, "ClaimAssigned", json!({"agent_id": "b"}));
         let mut model = Model::default();
@@ -196,7 +198,10 @@ mod tests {
         assert_eq!((model.events_in, model.copies, model.superseded, model.distinct_events()), (5, 1, 1, 3));
         let claims = model.claims().unwrap();
         let claim = &claims[&("t".to_owned(), "c".to_owned())];
-        assert_eq!((claim.status.as_str(), claim.agent_id.as_deref(), claim.revision), ("RESOLVED", Some("a"), 3));
+        assert_eq!(
+            (claim.status.as_str(), claim.agent_id.as_deref(), claim.revision),
+            ("RESOLVED", Some("a"), 3)
+        );
         assert_eq!(claim.settled_amount, "5.1".parse().ok());
     }
 }

@@ -148,16 +148,22 @@ impl Namespace {
         let admin: AdminClient<DefaultClientContext> = self.kafka_client().create()?;
         let probe: BaseConsumer = self.kafka_client().create()?;
         let ours = || -> Result<Vec<String>> {
-            let metadata = probe
-                .fetch_metadata(None, REQUEST_TIMEOUT)
-                .with_context(|| format!("Kafka at {} does not answer; run `cargo xtask up`", self.kafka()))?;
-            Ok(metadata.topics().iter().map(|t| t.name().to_owned()).filter(|t| t.starts_with(&prefix)).collect())
+            let metadata = probe.fetch_metadata(None, REQUEST_TIMEOUT).with_context(|| {
+                format!("Kafka at {} does not answer; run `cargo xtask up`", self.kafka())
+            })?;
+            Ok(metadata
+                .topics()
+                .iter()
+                .map(|t| t.name().to_owned())
+                .filter(|t| t.starts_with(&prefix))
+                .collect())
         };
         let topics = ours()?;
         if topics.is_empty() {
             return Ok(());
         }
-        let groups: Vec<String> = ["current-state", "analytics", "audit"].iter().map(|p| self.group(p)).collect();
+        let groups: Vec<String> =
+            ["current-state", "analytics", "audit"].iter().map(|p| self.group(p)).collect();
         let groups: Vec<&str> = groups.iter().map(String::as_str).collect();
         // A group that never was is an error of its own in the result, and none of ours.
         let _ = admin.delete_groups(&groups, &AdminOptions::new()).await?;
@@ -170,7 +176,10 @@ impl Namespace {
         let deadline = Instant::now() + REQUEST_TIMEOUT;
         while !ours()?.is_empty() {
             if Instant::now() > deadline {
-                bail!("topics {names:?} are still there {} s after their deletion", REQUEST_TIMEOUT.as_secs());
+                bail!(
+                    "topics {names:?} are still there {} s after their deletion",
+                    REQUEST_TIMEOUT.as_secs()
+                );
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }

@@ -52,13 +52,19 @@ impl Pipeline {
             .take(2)
             .map(|dir| dir.join("claims"))
             .find(|path| path.is_file())
-            .with_context(|| format!("no `claims` beside {}; run `cargo build -p claims-cli`", me.display()))?;
+            .with_context(|| {
+                format!("no `claims` beside {}; run `cargo build -p claims-cli`", me.display())
+            })?;
         Ok(Self { namespace, binary })
     }
 
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
-        command.args(args).current_dir(&self.namespace.dir).envs(self.namespace.environment()).stdin(Stdio::null());
+        command
+            .args(args)
+            .current_dir(&self.namespace.dir)
+            .envs(self.namespace.environment())
+            .stdin(Stdio::null());
         command
     }
 
@@ -89,7 +95,8 @@ impl Pipeline {
             bail!("claims {} ended with {}", args.join(" "), output.status);
         }
         let text = String::from_utf8(output.stdout)?;
-        serde_json::from_str(&text).with_context(|| format!("claims {} printed no JSON: {text}", args.join(" ")))
+        serde_json::from_str(&text)
+            .with_context(|| format!("claims {} printed no JSON: {text}", args.join(" ")))
     }
 
     /// Starts `claims ARGS` in the background, its output in `log`.

@@ -62,9 +62,12 @@ pub async fn run(args: &Args) -> Result<bool> {
     let import: Vec<&str> = import.iter().map(String::as_str).collect();
     let summary = pipeline.run_json(&import)?;
     let seconds = start.elapsed().as_secs_f64();
-    let count = |name: &str| summary.get(name).and_then(serde_json::Value::as_u64).with_context(|| {
-        format!("`claims ingest --json` gave no {name}: {summary}")
-    });
+    let count = |name: &str| {
+        summary
+            .get(name)
+            .and_then(serde_json::Value::as_u64)
+            .with_context(|| format!("`claims ingest --json` gave no {name}: {summary}"))
+    };
     let emitted = count("events_emitted")?;
     let mut stages =
         vec![Stage { name: "ingest → Kafka".into(), seconds, events: emitted, peak_rss_mib: None }];
@@ -89,7 +92,9 @@ pub async fn run(args: &Args) -> Result<bool> {
 
     let agreed = outcome.checks.iter().all(|check| check.problems.is_empty());
     let verdict = if agreed { "Every view agrees with the model." } else { "Views and model DISAGREE." };
-    println!("\n{verdict}\nLeft to look at: ClickHouse database and CQL keyspace `{NAMESPACE}`; logs and audit");
+    println!(
+        "\n{verdict}\nLeft to look at: ClickHouse database and CQL keyspace `{NAMESPACE}`; logs and audit"
+    );
     println!("segments in {}. The next demo removes them.", namespace.dir.display());
     Ok(agreed)
 }
@@ -104,9 +109,19 @@ fn input(args: &Args, pipeline: &Pipeline) -> Result<(PathBuf, Vec<String>)> {
         step("mapping the file's rows to events (for the model)");
         let (input, mapping, output) = (text(&input), text(&mapping), text(&accepted));
         pipeline.run_json(&[
-            "ingest", "--dry-run", "--json", "--format", "csv", "--mapping", &mapping, "--output", &output, &input,
+            "ingest",
+            "--dry-run",
+            "--json",
+            "--format",
+            "csv",
+            "--mapping",
+            &mapping,
+            "--output",
+            &output,
+            &input,
         ])?;
-        let import = ["ingest", "--json", "--format", "csv", "--mapping", &mapping, &input].map(str::to_owned);
+        let import =
+            ["ingest", "--json", "--format", "csv", "--mapping", &mapping, &input].map(str::to_owned);
         return Ok((accepted, import.to_vec()));
     }
     step(&format!("generating {} events", report::thousands(args.events)));

@@ -6,7 +6,10 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets::UTF8_FULL_C
 
 /// BI questions, and the SQL that answers them.
 const QUESTIONS: [(&str, &str); 4] = [
-    ("Claims by status", "SELECT status, count() AS claims FROM latest GROUP BY status ORDER BY claims DESC, status"),
+    (
+        "Claims by status",
+        "SELECT status, count() AS claims FROM latest GROUP BY status ORDER BY claims DESC, status",
+    ),
     (
         "Agents who last held the most claims",
         "SELECT agent_id, count() AS claims FROM latest WHERE agent_id IS NOT NULL GROUP BY agent_id \
@@ -49,7 +52,11 @@ pub async fn print(outcome: &Outcome, namespace: &Namespace) -> anyhow::Result<(
 
     println!("\nViews against the model ({} claims, {})", thousands(outcome.model.len() as u64), {
         let by_status = count_by_status(&outcome.model);
-        by_status.iter().map(|(status, n)| format!("{status} {}", thousands(*n))).collect::<Vec<_>>().join(", ")
+        by_status
+            .iter()
+            .map(|(status, n)| format!("{status} {}", thousands(*n)))
+            .collect::<Vec<_>>()
+            .join(", ")
     });
     let mut views = table(&["view", "rows", "checksum", "agrees"]);
     for check in &outcome.checks {
@@ -79,7 +86,7 @@ async fn answer(namespace: &Namespace, sql: &str) -> anyhow::Result<Table> {
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(header.to_vec());
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);

@@ -26,19 +26,24 @@ pub async fn claims(namespace: &Namespace) -> Result<Claims> {
 
 /// Rows of `events`, and how many differ in (tenant, claim, version).
 pub async fn events(namespace: &Namespace) -> Result<(u64, u64)> {
-    let sql = format!("SELECT count(), uniqExact(tenant_id, claim_id, version) FROM {}.events FORMAT TSV", namespace.name);
+    let sql = format!(
+        "SELECT count(), uniqExact(tenant_id, claim_id, version) FROM {}.events FORMAT TSV",
+        namespace.name
+    );
     let text = namespace.clickhouse_sql(&sql).await?;
     let (rows, distinct) = text.trim().split_once('\t').context("two counts")?;
     Ok((rows.parse()?, distinct.parse()?))
 }
 
 fn row(line: &str) -> Result<((String, String), Claim)> {
-    let cells: Vec<Option<String>> = line.split('\t').map(|cell| (cell != "\\N").then(|| unescape(cell))).collect();
+    let cells: Vec<Option<String>> =
+        line.split('\t').map(|cell| (cell != "\\N").then(|| unescape(cell))).collect();
     ensure!(cells.len() == 20, "{} columns", cells.len());
     let text = |i: usize| cells[i].clone();
     let required = |i: usize| cells[i].clone().with_context(|| format!("column {i} is NULL"));
     let number = |i: usize| -> Result<u64> { Ok(required(i)?.parse()?) };
-    let time = |i: usize| -> Result<Option<i64>> { text(i).map(|t| t.parse().map_err(Into::into)).transpose() };
+    let time =
+        |i: usize| -> Result<Option<i64>> { text(i).map(|t| t.parse().map_err(Into::into)).transpose() };
     let amount = |i: usize| text(i).map(|t| t.parse()).transpose();
     let claim = Claim {
         status: required(2)?,

@@ -55,7 +55,8 @@ pub enum ListView {
 }
 
 /// Every list view.
-pub const PLACES: [ListView; 4] = [ListView::Status, ListView::Assignee, ListView::Customer, ListView::Created];
+pub const PLACES: [ListView; 4] =
+    [ListView::Status, ListView::Assignee, ListView::Customer, ListView::Created];
 
 impl ListView {
     fn table_and_column(self) -> (&'static str, &'static str) {
@@ -114,7 +115,11 @@ pub async fn claims(session: &Session, keyspace: &str) -> Result<Claims> {
 }
 
 /// For each claim the places where a list view shows it.
-pub async fn places(session: &Session, keyspace: &str, view: ListView) -> Result<HashMap<ClaimKey, Vec<String>>> {
+pub async fn places(
+    session: &Session,
+    keyspace: &str,
+    view: ListView,
+) -> Result<HashMap<ClaimKey, Vec<String>>> {
     let (table, column) = view.table_and_column();
     let mut places: HashMap<ClaimKey, Vec<String>> = HashMap::new();
     scan(session, &format!("SELECT tenant_id, claim_id, {column} FROM {keyspace}.{table}"), |row| {
@@ -143,7 +148,8 @@ pub async fn timeline_rows(session: &Session, keyspace: &str) -> Result<u64> {
 
 async fn scan(session: &Session, sql: &str, mut take: impl FnMut(Row) -> Result<()>) -> Result<()> {
     let statement = Statement::new(sql).with_page_size(PAGE_ROWS);
-    let mut rows = session.query_iter(statement, ()).await.with_context(|| sql.to_owned())?.rows_stream::<Row>()?;
+    let mut rows =
+        session.query_iter(statement, ()).await.with_context(|| sql.to_owned())?.rows_stream::<Row>()?;
     while let Some(row) = rows.try_next().await.with_context(|| sql.to_owned())? {
         take(row)?;
     }

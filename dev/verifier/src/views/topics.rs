@@ -5,7 +5,7 @@ use crate::{
     namespace::{Namespace, REQUEST_TIMEOUT},
 };
 use anyhow::{Context, Result, bail, ensure};
-use apache_avro::{Schema, types::Value};
+use apache_avro::{GenericDatumReader, Schema, types::Value};
 use rdkafka::{
     Message, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -19,13 +19,14 @@ use std::collections::HashMap;
 pub async fn claims(namespace: &Namespace) -> Result<Claims> {
     let topic = namespace.state_topic();
     let schema = latest_schema(namespace, &format!("{topic}-value")).await?;
+    let reader = GenericDatumReader::builder(&schema).build()?;
     let mut claims = Claims::new();
     each_record(namespace, &topic, |message| {
         let Some(payload) = message.payload() else {
             return Ok(()); // erased: the tombstone says that this claim's state is gone
         };
         let body = payload.get(5..).context("a state record without framing")?;
-        let Value::Record(fields) = apache_avro::from_avro_datum(&schema, &mut &body[..], None)? else {
+        let Value::Record(fields) = reader.read_value(&mut &body[..])? else {
             bail!("a state that is no record");
         };
         let fields: HashMap<String, Value> = fields.into_iter().collect();
@@ -95,12 +96,14 @@ pub fn each_record(
 async fn latest_schema(namespace: &Namespace, subject: &str) -> Result<Schema> {
     let url = format!("{}/subjects/{subject}/versions/latest", namespace.registry());
     let answer: serde_json::Value = reqwest::get(&url).await?.error_for_status()?.json().await?;
-    let schema = answer.get("schema").and_then(serde_json::Value::as_str).context("no schema in the answer")?;
+    let schema =
+        answer.get("schema").and_then(serde_json::Value::as_str).context("no schema in the answer")?;
     Ok(Schema::parse_str(schema)?)
 }
 
 fn claim(fields: &HashMap<String, Value>) -> Result<((String, String), Claim)> {
-    let field = |name: &str| fields.get(name).map(plain).with_context(|| format!("the state has no field {name}"));
+    let field =
+        |name: &str| fields.get(name).map(plain).with_context(|| format!("the state has no field {name}"));
     let text = |name: &str| -> Result<Option<String>> {
         Ok(match field(name)? {
             Value::Null => None,
