@@ -7,16 +7,28 @@
 //! - [`sink`]: the half that does I/O ([`Sink`], [`SinkError`], [`Batch`]).
 //! - [`resolver`]: fetching writers' schemas.
 //! - [`settings`]: the limits of a stage, from the configuration.
+//! - [`stage`]: running a stage against Kafka ([`run_stage`]).
+//! - [`dead_letter`]: what refused records look like in the dead-letter topic.
+//! - [`ledger`], [`batcher`]: which offsets may be committed, and when a batch is closed.
+//! - [`testing`]: running any processor without services.
 
+mod arena;
+pub mod batcher;
+pub mod dead_letter;
+mod delivery;
+pub mod ledger;
+mod mailbox;
+mod pipeline;
 pub mod processor;
 pub mod record;
 pub mod resolver;
 pub mod settings;
 pub mod sink;
 pub mod stage;
+pub mod testing;
 
 pub use processor::{ProcessError, Processor, Rows};
-pub use record::{Headers, Origin, Payload, Record};
+pub use record::{Headers, Origin, OwnedRecord, Payload, Record};
 pub use resolver::{ResolveError, SchemaResolver};
 pub use settings::RuntimeSettings;
 pub use sink::{Batch, PartitionRange, Sink, SinkError};

@@ -48,7 +48,9 @@ pub trait Processor: Send + 'static {
         Ok(next_offset)
     }
 
-    /// A partition was taken away; its state must be closed. Batches not acknowledged by now never will be.
+    /// A partition was taken away; its state must be closed and everything held for it, in open and in
+    /// unacknowledged batches, forgotten. Batches not acknowledged by now never will be for this partition: where
+    /// one also covers partitions that are kept, its acknowledgement names only those.
     fn revoked(&mut self, partition: i32) -> Result<(), ProcessError> {
         let _ = partition;
         Ok(())
@@ -65,7 +67,7 @@ pub trait Processor: Send + 'static {
         Ok(())
     }
 
-    /// Everything in this batch is durable in the sink, and `next_offsets` (partition, offset after the batch's last
+    /// Everything in this batch is durable in the sink (or was dropped, while restoring), and `next_offsets` (partition, offset after the batch's last
     /// record) may be written to the processor's store. Called in the order of batch ids, before the commit.
     fn batch_acknowledged(&mut self, batch_id: u64, next_offsets: &[(i32, i64)]) -> Result<(), ProcessError> {
         let _ = (batch_id, next_offsets);
@@ -119,6 +121,13 @@ impl<R> Rows<R> {
     pub fn take(&mut self) -> (Vec<R>, Vec<Origin>) {
         self.bytes = 0;
         (std::mem::take(&mut self.rows), std::mem::take(&mut self.origins))
+    }
+
+    /// Keeps only the rows whose origin satisfies `keep`.
+    pub fn retain(&mut self, mut keep: impl FnMut(Origin) -> bool) {
+        let mut kept = self.origins.iter().map(|&origin| keep(origin)).collect::<Vec<_>>().into_iter();
+        self.rows.retain(|_| kept.next().unwrap_or(true));
+        self.origins.retain(|&origin| keep(origin));
     }
 
     /// Drops what was pushed after the first `len` rows: a record that failed half-way leaves nothing.

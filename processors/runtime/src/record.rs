@@ -1,6 +1,7 @@
 //! A record of a topic, as a processor sees it.
 
-use rdkafka::message::{BorrowedHeaders, Headers as _};
+use rdkafka::message::{BorrowedHeaders, Header, Headers as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Where a record stands in its topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -50,11 +51,11 @@ pub enum Headers<'a> {
 /// Names only: values may hold personal data.
 impl std::fmt::Debug for Headers<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match *self {
-            Headers::None => f.write_str("[]"),
-            Headers::Consumed(headers) => f.debug_list().entries(headers.iter().map(|h| h.key)).finish(),
-            Headers::Given(headers) => f.debug_list().entries(headers.iter().map(|(key, _)| key)).finish(),
-        }
+        let mut list = f.debug_list();
+        self.for_each(|name, _| {
+            list.entry(&name);
+        });
+        list.finish()
     }
 }
 
@@ -65,12 +66,74 @@ impl<'a> Headers<'a> {
             Headers::None => None,
             Headers::Consumed(headers) => (0..headers.count())
                 .rev()
-                .map(|i| headers.get(i))
+                .filter_map(|i| consumed_header(headers, i))
                 .find(|h| h.key == name)
                 .and_then(|h| h.value),
             Headers::Given(headers) => {
                 headers.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
             }
+        }
+    }
+
+    /// Gives every header to `visit` in order; a null value is given as an empty one.
+    pub fn for_each(&self, mut visit: impl FnMut(&'a str, &'a [u8])) {
+        match *self {
+            Headers::None => {}
+            Headers::Consumed(headers) => (0..headers.count())
+                .filter_map(|i| consumed_header(headers, i))
+                .for_each(|h| visit(h.key, h.value.unwrap_or_default())),
+            Headers::Given(headers) => headers.iter().for_each(|(key, value)| visit(key, value)),
+        }
+    }
+}
+
+/// One header, or none if its name isn't UTF-8: the binding panics on such a name, and a record must not be able to
+/// end the process.
+fn consumed_header(headers: &BorrowedHeaders, index: usize) -> Option<Header<'_, &[u8]>> {
+    catch_unwind(AssertUnwindSafe(|| headers.try_get(index))).ok().flatten()
+}
+
+/// A record that outlives the consumer's buffer: one that waits for its schema, or one in a test.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnedRecord {
+    /// Partition and offset.
+    pub origin: Origin,
+    /// When the broker appended it, milliseconds since the Unix epoch.
+    pub appended_at_ms: i64,
+    /// The key.
+    pub key: Option<Vec<u8>>,
+    /// The value; `None` is a tombstone.
+    pub payload: Option<Vec<u8>>,
+    /// The headers, in order.
+    pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl OwnedRecord {
+    /// A copy of `record`.
+    pub fn copy_of(record: &Record<'_>) -> Self {
+        let mut headers = Vec::new();
+        record.headers.for_each(|name, value| headers.push((name.to_owned(), value.to_vec())));
+        let payload = match record.payload {
+            Payload::Value(bytes) => Some(bytes.to_vec()),
+            Payload::Tombstone => None,
+        };
+        Self {
+            origin: record.origin,
+            appended_at_ms: record.appended_at_ms,
+            key: record.key.map(<[u8]>::to_vec),
+            payload,
+            headers,
+        }
+    }
+
+    /// The record as a processor sees it.
+    pub fn as_record(&self) -> Record<'_> {
+        Record {
+            origin: self.origin,
+            appended_at_ms: self.appended_at_ms,
+            key: self.key.as_deref(),
+            payload: self.payload.as_deref().map_or(Payload::Tombstone, Payload::Value),
+            headers: if self.headers.is_empty() { Headers::None } else { Headers::Given(&self.headers) },
         }
     }
 }

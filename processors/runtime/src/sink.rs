@@ -32,7 +32,8 @@ pub struct PartitionRange {
 }
 
 /// What a sink is given: rows, where they come from, and what they cover. The same batch, with the same id and the
-/// same rows, is given again after a transient error.
+/// same rows, is given again after a transient error. Of a batch refused as [`SinkError::Poison`], the parts are given
+/// one after the other: with the batch's id, and with rows and ranges of their own. A batch without rows is never given.
 #[derive(Debug)]
 pub struct Batch<R> {
     /// Counts up from 1 within one run of the process.
