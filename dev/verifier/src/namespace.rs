@@ -24,6 +24,8 @@ pub struct Namespace {
     pub dir: PathBuf,
     /// Partitions of the events topic.
     pub partitions: i32,
+    /// The events topic; of another namespace where one log feeds two sets of views.
+    pub events_topic: String,
     port_offset: u16,
 }
 
@@ -36,7 +38,8 @@ impl Namespace {
         };
         std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
         let dir = dir.canonicalize()?;
-        Ok(Self { name: name.to_owned(), dir, partitions, port_offset })
+        let events_topic = format!("{name}.claims.events.v1");
+        Ok(Self { name: name.to_owned(), dir, partitions, events_topic, port_offset })
     }
 
     fn address(&self, port: u16) -> String {
@@ -66,11 +69,6 @@ impl Namespace {
     /// A topic's name in this namespace.
     pub fn topic(&self, base: &str) -> String {
         format!("{}.{base}", self.name)
-    }
-
-    /// The events topic.
-    pub fn events_topic(&self) -> String {
-        self.topic("claims.events.v1")
     }
 
     /// The state topic.
@@ -104,7 +102,7 @@ impl Namespace {
             ("CLAIMS_KAFKA__BOOTSTRAP_SERVERS", self.kafka()),
             ("CLAIMS_KAFKA__GROUP_PREFIX", self.name.clone()),
             ("CLAIMS_REGISTRY__URL", self.registry()),
-            ("CLAIMS_TOPICS__EVENTS", self.events_topic()),
+            ("CLAIMS_TOPICS__EVENTS", self.events_topic.clone()),
             ("CLAIMS_TOPICS__STATE", self.state_topic()),
             ("CLAIMS_TOPICS__DEAD_LETTERS", self.dead_letters_topic()),
             ("CLAIMS_TOPICS__PARTITIONS", self.partitions.to_string()),

@@ -28,6 +28,8 @@ pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
 pub struct Pipeline {
     /// Where it runs.
     pub namespace: Namespace,
+    /// Further settings for every `claims` started, as environment variables.
+    pub settings: Vec<(String, String)>,
     binary: PathBuf,
 }
 
@@ -55,7 +57,13 @@ impl Pipeline {
             .with_context(|| {
                 format!("no `claims` beside {}; run `cargo build -p claims-cli`", me.display())
             })?;
-        Ok(Self { namespace, binary })
+        Ok(Self { namespace, settings: Vec::new(), binary })
+    }
+
+    /// The same pipeline with one more setting, such as `CLAIMS_ANALYTICS__RUNTIME__MAX_BATCH_RECORDS`.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -130,7 +138,7 @@ impl Pipeline {
     pub fn lag(&self, processor: &str) -> Result<(u64, u64)> {
         let consumer: BaseConsumer =
             self.namespace.kafka_client().set("group.id", self.namespace.group(processor)).create()?;
-        let topic = self.namespace.events_topic();
+        let topic = self.namespace.events_topic.clone();
         let mut wanted = TopicPartitionList::new();
         for partition in 0..self.namespace.partitions {
             wanted.add_partition(&topic, partition);

@@ -5,7 +5,7 @@ use crate::{
     namespace::{Namespace, REQUEST_TIMEOUT},
 };
 use anyhow::{Context, Result, bail, ensure};
-use apache_avro::{GenericDatumReader, Schema, types::Value};
+use apache_avro::{Schema, reader::datum::GenericDatumReader, types::Value};
 use rdkafka::{
     Message, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},

@@ -1,0 +1,49 @@
+//! `kill -9` of each processor while it has a backlog.
+
+use crate::support::{LIMIT, assert_views, fresh, generate, ingest, process, remove, stop, until};
+use anyhow::Result;
+use claims_verifier::{model::Model, pipeline::PROCESSORS};
+
+const EVENTS: u64 = 200_000;
+const BACKLOG: u64 = 50_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_processor_goes_on_where_it_stood() -> Result<()> {
+    // Small batches and frequent commits: the kill falls between many of them.
+    let mut pipeline = fresh("kill", 6)?;
+    for processor in ["CURRENT_STATE", "ANALYTICS", "AUDIT"] {
+        pipeline = pipeline
+            .with(&format!("CLAIMS_{processor}__RUNTIME__MAX_BATCH_RECORDS"), "4000")
+            .with(&format!("CLAIMS_{processor}__RUNTIME__COMMIT_INTERVAL_MS"), "50");
+    }
+    let file = generate(&pipeline, EVENTS, 11)?;
+    let records = ingest(&pipeline, &file)?;
+
+    for (place, victim) in PROCESSORS.into_iter().enumerate() {
+        let process = pipeline.start(victim)?;
+        let mut lag = records;
+        until(&format!("{victim} has committed something"), || {
+            lag = pipeline.lag(victim)?.0;
+            Ok(lag < records)
+        })
+        .await?;
+        process.kill()?;
+        assert!(lag > BACKLOG, "{victim} was down to a lag of {lag} before it could be killed");
+        for other in &PROCESSORS[place + 1..] {
+            assert_eq!(pipeline.lag(other)?.0, records, "{other} was touched by the death of {victim}");
+        }
+    }
+
+    // All again, and each killed once more while the others run on.
+    let mut running = PROCESSORS.iter().map(|name| pipeline.start(name)).collect::<Result<Vec<_>>>()?;
+    let victim = running.remove(0);
+    let name = victim.processor.clone();
+    victim.kill()?;
+    pipeline.wait_until_caught_up(&mut running, LIMIT, |_, _| {}).await?;
+    stop(running).await?;
+    assert!(pipeline.lag(&name)?.0 > 0, "{name} should still have its backlog");
+
+    process(&pipeline).await?;
+    assert_views(&pipeline, &Model::from_ndjson(&file)?).await?;
+    remove(pipeline).await
+}
