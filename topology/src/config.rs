@@ -1,4 +1,15 @@
 //! The one typed configuration: defaults, then `claims.toml`, then `CLAIMS_*`, then flags. Unknown keys are refused.
+//!
+//! Here is the struct with its defaults; [`load`] puts it together, [`keys`] knows every key, [`validate`] looks at
+//! ranges, [`ports`] shifts the default ports for a second checkout on one machine.
+
+pub mod keys;
+pub mod load;
+pub mod ports;
+pub mod validate;
+
+pub use load::{ConfigError, Loaded, Sources, load};
+pub use validate::Problem;
 
 use claims_runtime::RuntimeSettings;
 use serde::{Deserialize, Serialize};
@@ -27,8 +38,7 @@ pub struct Config {
 }
 
 /// A value that must not be shown: passwords, keys. `Debug` and the printed configuration show `***`.
-#[derive(Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Secret(String);
 
 impl Secret {
@@ -47,6 +57,15 @@ impl From<String> for Secret {
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("***")
+    }
+}
+
+/// By hand, because serde's own message for a value of another type would show the value.
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Secret).map_err(|_| {
+            serde::de::Error::custom("expected text in quotes (the value is secret and not shown)")
+        })
     }
 }
 

@@ -2,10 +2,12 @@
 //!
 //! - [`config`]: the one typed configuration.
 //! - [`topics`]: names and specs of the topics.
+//! - [`graph`]: which processor reads and writes what.
 //! - [`kafka`]: from the configuration to client properties and stages.
 //! - [`registry`]: registering schemas, and fetching writers' schemas into the cache.
 
 pub mod config;
+pub mod graph;
 pub mod kafka;
 pub mod registry;
 pub mod topics;
