@@ -1,0 +1,19 @@
+//! The views in the CQL database.
+//!
+//! - [`connect`](fn@connect): a session with the configured nodes, user and TLS.
+//! - [`schema`]: keyspace and tables.
+//! - [`rows`]: what is bound to the statements.
+//! - [`statements`]: the statements, prepared.
+//! - [`sink`]: batches of claims into the tables.
+//! - [`errors`]: which failures pass, which are the row's fault, and which are final.
+
+pub mod errors;
+pub mod rows;
+pub mod schema;
+pub mod sink;
+pub mod statements;
+
+mod connect;
+
+pub use connect::connect;
+pub use sink::CqlSink;

@@ -1,0 +1,206 @@
+//! Batches of claims into the tables.
+//!
+//! Rows of one partition go together in unlogged batches; no batch ever spans two partition keys. Nothing is read
+//! before it is written.
+
+use super::{
+    errors,
+    rows::{ClaimRow, ListRow, Op, TimelineRow},
+    schema,
+    statements::Statements,
+};
+use crate::{
+    metrics as names,
+    places::{ListView, Place, places, shard},
+    processor::{ClaimWrite, NAME},
+};
+use claims_runtime::SinkError;
+use claims_schemas::EventType;
+use claims_topology::config::CqlConfig;
+use futures::{StreamExt, TryStreamExt, stream};
+use scylla::{
+    client::session::Session,
+    statement::batch::{Batch, BatchType},
+};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// Rows of one partition that go into one request, at most.
+const MAX_BATCH_ROWS: usize = 20;
+/// Partitions of list views remembered as noted, at most; beyond that they are noted again.
+const MAX_KNOWN_PARTITIONS: usize = 200_000;
+/// The longest value that a partition key may hold, in bytes.
+const MAX_KEY_BYTES: usize = 1024;
+
+/// Writes claims into the CQL tables.
+pub struct CqlSink {
+    session: Session,
+    statements: Statements,
+    keyspace: String,
+    max_in_flight: usize,
+    known_partitions: Mutex<HashSet<PartitionKey>>,
+}
+
+/// A partition of a list view: view, tenant, key, bucket, shard.
+type PartitionKey = (ListView, String, String, i32, i16);
+
+/// Statements of one partition, and which partition they note once they are through.
+struct Request<'a> {
+    ops: Vec<Op<'a>>,
+    notes: Vec<PartitionKey>,
+}
+
+impl CqlSink {
+    /// Connects, makes what is missing, and prepares the statements.
+    pub async fn open(config: &CqlConfig) -> Result<Self, SinkError> {
+        let session = super::connect(config).await?;
+        schema::ensure(&session, config).await?;
+        let statements = Statements::prepare(&session, &config.keyspace).await?;
+        Ok(Self {
+            session,
+            statements,
+            keyspace: config.keyspace.clone(),
+            max_in_flight: config.max_in_flight_statements.max(1),
+            known_partitions: Mutex::new(HashSet::new()),
+        })
+    }
+
+    /// Writes claims, each with its last state; `Ok` means durable. Writing them again changes nothing.
+    pub async fn write(&self, writes: &[Arc<ClaimWrite>]) -> Result<(), SinkError> {
+        writes.iter().try_for_each(|write| check_keys(write))?;
+        let now: Vec<Vec<Place>> = writes.iter().map(|write| places(&write.claim.state)).collect();
+        let requests = self.requests(writes, &now);
+        let statements: usize = requests.iter().map(|r| r.ops.len()).sum();
+        let written = stream::iter(requests)
+            .map(|request| self.execute(request))
+            .buffer_unordered(self.max_in_flight)
+            .try_collect::<()>()
+            .await;
+        let status = if written.is_ok() { "ok" } else { "error" };
+        metrics::counter!(
+            names::PROJECTIONS_UPDATED_TOTAL, "service" => NAME, "projection_type" => "cql", "status" => status
+        )
+        .increment(statements as u64);
+        match written {
+            Err(SinkError::Poison(detail)) => Err(self.blame(detail).await),
+            written => written,
+        }
+    }
+
+    fn requests<'a>(&self, writes: &'a [Arc<ClaimWrite>], now: &'a [Vec<Place>]) -> Vec<Request<'a>> {
+        let mut requests = Vec::with_capacity(writes.len() * 3);
+        let mut lists: HashMap<(ListView, &str, &str, i32, i16), Vec<Op<'a>>> = HashMap::new();
+        let mut notes: HashMap<(ListView, &str, &str), HashMap<(i32, i16), Op<'a>>> = HashMap::new();
+        let known = self.known_partitions.lock().unwrap_or_else(PoisonError::into_inner);
+        for (write, now) in writes.iter().zip(now) {
+            push_chunks(&mut requests, claim_ops(write));
+            let state = &write.claim.state;
+            let tenant = state.tenant_id.as_str();
+            let shard = shard(&state.claim_id);
+            for place in now {
+                let bucket = place.bucket().0;
+                let key = place.key.as_str();
+                let row = Box::new(ListRow::of(write, place));
+                lists.entry((place.view, tenant, key, bucket, shard)).or_default().push(Op::List(place.view, row));
+                if !known.contains(&owned((place.view, tenant, key, bucket, shard))) {
+                    let partitions = notes.entry((place.view, tenant, key)).or_default();
+                    partitions.entry((bucket, shard)).or_insert_with(|| Op::partition(write, place));
+                }
+            }
+            for place in &write.left {
+                let partition = (place.view, tenant, place.key.as_str(), place.bucket().0, shard);
+                lists.entry(partition).or_default().push(Op::delete(write, place));
+            }
+        }
+        drop(known);
+        lists.into_values().for_each(|ops| push_chunks(&mut requests, ops));
+        for ((view, tenant, key), partitions) in notes {
+            let (places, ops): (Vec<_>, Vec<_>) = partitions.into_iter().unzip();
+            let before = requests.len();
+            push_chunks(&mut requests, ops);
+            for (request, places) in requests[before..].iter_mut().zip(places.chunks(MAX_BATCH_ROWS)) {
+                request.notes = places.iter().map(|&(bucket, shard)| owned((view, tenant, key, bucket, shard))).collect();
+            }
+        }
+        requests
+    }
+
+    async fn execute(&self, request: Request<'_>) -> Result<(), SinkError> {
+        let Request { ops, notes } = request;
+        let done = match ops.as_slice() {
+            [op] => self.session.execute_unpaged(self.statements.of(op), op).await.map(drop),
+            ops => {
+                let mut batch = Batch::new(BatchType::Unlogged);
+                batch.set_is_idempotent(true);
+                ops.iter().for_each(|op| batch.append_statement(self.statements.of(op).clone()));
+                self.session.batch(&batch, ops).await.map(drop)
+            }
+        };
+        done.map_err(|e| errors::classify(&e))?;
+        if !notes.is_empty() {
+            let mut known = self.known_partitions.lock().unwrap_or_else(PoisonError::into_inner);
+            if known.len() + notes.len() > MAX_KNOWN_PARTITIONS {
+                known.clear();
+            }
+            known.extend(notes);
+        }
+        Ok(())
+    }
+
+    /// An "invalid" answer may be the row's fault, or that of a table dropped or altered under us: the second would
+    /// refuse every row, and must not send them all to the dead letters.
+    async fn blame(&self, detail: String) -> SinkError {
+        match Statements::prepare(&self.session, &self.keyspace).await {
+            Ok(_) => SinkError::Poison(detail),
+            Err(SinkError::Transient(away)) => SinkError::Transient(away),
+            Err(SinkError::Poison(why) | SinkError::Fatal(why)) => SinkError::Fatal(why),
+        }
+    }
+}
+
+/// The claim's row and its timeline: one partition key.
+fn claim_ops(write: &ClaimWrite) -> Vec<Op<'_>> {
+    let mut ops = Vec::with_capacity(2 + write.timeline.len());
+    ops.push(Op::Claim(Box::new(ClaimRow::of(write))));
+    if write.timeline.iter().any(|entry| entry.event_type == EventType::ClaimErased) {
+        ops.push(Op::erase_timeline(write));
+    }
+    ops.extend(write.timeline.iter().map(|entry| Op::Timeline(TimelineRow::of(write, entry))));
+    ops
+}
+
+fn push_chunks<'a>(requests: &mut Vec<Request<'a>>, ops: Vec<Op<'a>>) {
+    if ops.len() <= MAX_BATCH_ROWS {
+        requests.push(Request { ops, notes: Vec::new() });
+        return;
+    }
+    let mut ops = ops.into_iter();
+    loop {
+        let chunk: Vec<_> = ops.by_ref().take(MAX_BATCH_ROWS).collect();
+        if chunk.is_empty() {
+            return;
+        }
+        requests.push(Request { ops: chunk, notes: Vec::new() });
+    }
+}
+
+fn owned((view, tenant, key, bucket, shard): (ListView, &str, &str, i32, i16)) -> PartitionKey {
+    (view, tenant.to_owned(), key.to_owned(), bucket, shard)
+}
+
+/// Validation has seen to this; a key that no partition can have must never become an endless retry.
+fn check_keys(write: &ClaimWrite) -> Result<(), SinkError> {
+    let state = &write.claim.state;
+    let keys = [Some(&state.tenant_id), Some(&state.claim_id), state.agent_id.value.as_ref(), state.customer_id.value.as_ref()];
+    for key in keys.into_iter().flatten() {
+        if key.is_empty() || key.len() > MAX_KEY_BYTES {
+            return Err(SinkError::Poison(format!(
+                "an id of {} bytes can't be a key; 1 to {MAX_KEY_BYTES} can",
+                key.len()
+            )));
+        }
+    }
+    Ok(())
+}

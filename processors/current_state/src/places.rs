@@ -1,0 +1,296 @@
+//! Where a claim stands in each list view: a pure function of its state, and what a batch must delete.
+//!
+//! A list view is split into partitions by time ([`Bucket`]) and by a hash of the claim ([`shard`]), so that none
+//! grows without bound. A claim stands in at most one place of each view; every place that it may have stood in
+//! before is deleted with the stamp of the new row.
+
+use claims_schemas::{ClaimState, Event, EventData, Status, Timestamp};
+use chrono::Datelike;
+
+/// Number of partitions that one bucket of a list view is spread over. Part of the layout: changing it needs empty
+/// tables.
+pub const SHARDS: u64 = 8;
+
+/// At most this many earlier values (agents, customers, creation times) are remembered per claim; the oldest go first.
+pub const MAX_REMEMBERED_VALUES: usize = 64;
+
+/// A list view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ListView {
+    /// `claims_by_status`
+    Status,
+    /// `claims_by_assignee`
+    Assignee,
+    /// `claims_by_customer`
+    Customer,
+    /// `claims_by_created`
+    Created,
+}
+
+impl ListView {
+    /// Every list view.
+    pub const ALL: [ListView; 4] =
+        [ListView::Status, ListView::Assignee, ListView::Customer, ListView::Created];
+
+    /// The table's name.
+    pub const fn table(self) -> &'static str {
+        match self {
+            ListView::Status => "claims_by_status",
+            ListView::Assignee => "claims_by_assignee",
+            ListView::Customer => "claims_by_customer",
+            ListView::Created => "claims_by_created",
+        }
+    }
+
+    /// The column that is part of the partition key beside tenant, bucket and shard.
+    pub const fn key_column(self) -> Option<&'static str> {
+        match self {
+            ListView::Status => Some("status"),
+            ListView::Assignee => Some("agent_id"),
+            ListView::Customer => Some("customer_id"),
+            ListView::Created => None,
+        }
+    }
+
+    /// The time bucket of a claim created at `created_at`.
+    pub fn bucket(self, created_at: Option<Timestamp>) -> Bucket {
+        match self {
+            ListView::Status | ListView::Created => Bucket::day(created_at),
+            ListView::Assignee | ListView::Customer => Bucket::month(created_at),
+        }
+    }
+}
+
+/// A span of creation time: a UTC day as `20250708`, a month as `202507`, 0 when the creation isn't known yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Bucket(pub i32);
+
+impl Bucket {
+    /// Claims whose creation is not known yet.
+    pub const UNKNOWN: Bucket = Bucket(0);
+
+    /// The day of an instant.
+    pub fn day(at: Option<Timestamp>) -> Self {
+        date(at).map_or(Self::UNKNOWN, |d| Self(d.year() * 10_000 + d.month() as i32 * 100 + d.day() as i32))
+    }
+
+    /// The month of an instant.
+    pub fn month(at: Option<Timestamp>) -> Self {
+        date(at).map_or(Self::UNKNOWN, |d| Self(d.year() * 100 + d.month() as i32))
+    }
+}
+
+fn date(at: Option<Timestamp>) -> Option<chrono::NaiveDate> {
+    at.and_then(Timestamp::to_datetime).map(|at| at.date_naive())
+}
+
+/// The shard of a claim: FNV-1a over its id, which is stable over builds and machines.
+pub fn shard(claim_id: &str) -> i16 {
+    let hash = claim_id
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    // The low bits of FNV-1a depend on the last bytes alone; fold the high half in.
+    (((hash >> 32) ^ hash) % SHARDS) as i16
+}
+
+/// One row of a list view, by its whole primary key but for tenant and claim.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// The view.
+    pub view: ListView,
+    /// Status, agent or customer; empty in `claims_by_created`.
+    pub key: String,
+    /// Creation time; `None` stands in [`Bucket::UNKNOWN`] with a clustering time of zero.
+    pub created_at: Option<Timestamp>,
+}
+
+impl Place {
+    /// The time bucket.
+    pub fn bucket(&self) -> Bucket {
+        self.view.bucket(self.created_at)
+    }
+
+    /// The clustering column `created_at`, milliseconds since the Unix epoch.
+    pub fn clustering_ms(&self) -> i64 {
+        self.created_at.map_or(0, |at| at.0)
+    }
+}
+
+/// Where a claim in this state stands: at most one place per list view.
+pub fn places(state: &ClaimState) -> Vec<Place> {
+    let mut values = Values::default();
+    values.add_state(state);
+    values.places()
+}
+
+/// Every value that decides a claim's places, as sets: which combinations stood together doesn't matter, a place that
+/// never was is deleted in vain.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Values {
+    /// One bit per status, by its position in [`Status::ALL`].
+    pub statuses: u8,
+    /// Creation times; `None`: not known.
+    pub created: Vec<Option<Timestamp>>,
+    /// Agents.
+    pub agents: Vec<String>,
+    /// Customers.
+    pub customers: Vec<String>,
+}
+
+impl Values {
+    /// Adds what the state holds now.
+    pub fn add_state(&mut self, state: &ClaimState) {
+        self.statuses |= status_bit(state.status());
+        add(&mut self.created, &state.created_at.value);
+        self.agents_add(state.agent_id.value.as_deref());
+        self.customers_add(state.customer_id.value.as_deref());
+    }
+
+    /// Adds what the event sets, whether or not the fold lets it win: in another order it would have.
+    pub fn add_event(&mut self, event: &Event) {
+        match &event.data {
+            EventData::ClaimCreated(data) => {
+                self.statuses |= status_bit(Status::Created);
+                add(&mut self.created, &Some(event.occurred_at));
+                self.customers_add(Some(&data.customer_id));
+            }
+            EventData::ClaimAssigned(data) => {
+                self.statuses |= status_bit(Status::Assigned);
+                self.agents_add(Some(&data.agent_id));
+            }
+            EventData::ClaimReassigned(data) => self.agents_add(Some(&data.agent_id)),
+            EventData::ClaimProcessingStarted(_) | EventData::ClaimReopened(_) => {
+                self.statuses |= status_bit(Status::Processing);
+            }
+            EventData::ClaimResolved(_) => self.statuses |= status_bit(Status::Resolved),
+            EventData::ClaimClosed(_) => self.statuses |= status_bit(Status::Closed),
+            EventData::ClaimErased(_) => self.statuses |= status_bit(Status::Erased),
+            EventData::ClaimNoteAdded(_) => {}
+        }
+    }
+
+    /// Adds what a claim can show before the events that set its status and its creation are known.
+    pub fn add_unknown(&mut self) {
+        self.statuses |= status_bit(Status::Unknown);
+        add(&mut self.created, &None);
+    }
+
+    /// About what it holds in memory beside itself, in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        let strings = self.agents.iter().chain(&self.customers).map(|s| s.len() + 24).sum::<usize>();
+        strings + self.created.len() * 16
+    }
+
+    fn agents_add(&mut self, agent: Option<&str>) {
+        add_str(&mut self.agents, agent);
+    }
+
+    fn customers_add(&mut self, customer: Option<&str>) {
+        add_str(&mut self.customers, customer);
+    }
+
+    /// Every combination of the values.
+    pub fn places(&self) -> Vec<Place> {
+        let mut places = Vec::with_capacity(4 * self.created.len());
+        for &created_at in &self.created {
+            let mut push = |view, key: &str| places.push(Place { view, key: key.to_owned(), created_at });
+            for (i, status) in Status::ALL.iter().enumerate() {
+                if self.statuses & (1 << i) != 0 {
+                    push(ListView::Status, status.as_str());
+                }
+            }
+            self.agents.iter().for_each(|agent| push(ListView::Assignee, agent));
+            self.customers.iter().for_each(|customer| push(ListView::Customer, customer));
+            if created_at.is_some() {
+                push(ListView::Created, "");
+            }
+        }
+        places
+    }
+
+    /// The places to delete when the claim now stands as `state` says: all of these but those.
+    pub fn left(&self, state: &ClaimState) -> Vec<Place> {
+        let now = places(state);
+        let mut left = self.places();
+        left.retain(|place| !now.contains(place));
+        left
+    }
+}
+
+fn status_bit(status: Status) -> u8 {
+    Status::ALL.iter().position(|&s| s == status).map_or(0, |i| 1 << i)
+}
+
+fn add<T: PartialEq + Clone>(values: &mut Vec<T>, value: &T) {
+    if !values.contains(value) {
+        values.push(value.clone());
+        if values.len() > MAX_REMEMBERED_VALUES {
+            values.remove(0);
+        }
+    }
+}
+
+fn add_str(values: &mut Vec<String>, value: Option<&str>) {
+    let Some(value) = value else { return };
+    if !values.iter().any(|known| known == value) {
+        values.push(value.to_owned());
+        if values.len() > MAX_REMEMBERED_VALUES {
+            values.remove(0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_read_as_dates() {
+        let at = Some(Timestamp(1_751_985_000_000)); // 2025-07-08T14:30:00Z
+        assert_eq!(Bucket::day(at), Bucket(20_250_708));
+        assert_eq!(Bucket::month(at), Bucket(202_507));
+        assert_eq!(Bucket::day(None), Bucket::UNKNOWN);
+        assert_eq!(Bucket::day(Some(Timestamp(-2_208_988_800_000))), Bucket(19_000_101));
+    }
+
+    #[test]
+    fn shards_are_even_for_numbered_claims() {
+        let mut counts = [0_u32; SHARDS as usize];
+        for i in 0..8_000 {
+            counts[shard(&format!("INC{i:07}")) as usize] += 1;
+        }
+        assert!(counts.iter().all(|&n| (800..1_200).contains(&n)), "{counts:?}");
+    }
+
+    #[test]
+    fn shards_never_change() {
+        assert_eq!(["claim_67890", "a", "INC0000045"].map(shard), [shard_golden(0), shard_golden(1), shard_golden(2)]);
+    }
+
+    fn shard_golden(i: usize) -> i16 {
+        [3, 0, 0][i]
+    }
+
+    #[test]
+    fn remembered_values_are_bounded() {
+        let mut values = Values::default();
+        for i in 0..1_000 {
+            values.agents_add(Some(&format!("agent {i}")));
+        }
+        assert_eq!(values.agents.len(), MAX_REMEMBERED_VALUES);
+        assert_eq!(values.agents.last().unwrap(), "agent 999");
+    }
+
+    #[test]
+    fn erased_values_leave_their_places() {
+        let mut values = Values { statuses: 0b10, ..Values::default() };
+        values.add_unknown();
+        values.agents_add(Some("a"));
+        let mut state = ClaimState::empty("t", "c");
+        state.status.value = Some(Status::Created);
+        let left = values.left(&state);
+        assert!(left.iter().any(|p| p.view == ListView::Assignee && p.key == "a"));
+        assert!(left.iter().any(|p| p.view == ListView::Status && p.key == "UNKNOWN"));
+        assert!(!left.iter().any(|p| p.view == ListView::Status && p.key == "CREATED"));
+    }
+}

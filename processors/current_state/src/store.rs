@@ -1,0 +1,316 @@
+//! The local store: every claim of the assigned partitions, and the offset it stands at, on disk.
+//!
+//! One folder per topic and instance slot, locked by the process that uses it, with one keyspace per partition. A
+//! batch's claims and offsets are written in one atomic step, without waiting for the disk: after a power failure the
+//! store may be behind the committed offset, and the runtime then gives it the missing records again.
+
+use crate::claim::{Claim, UnreadableClaim};
+use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use std::path::{Path, PathBuf};
+
+/// Version of what the store holds and of what the views are made of it. Another version needs a store and views of
+/// its own.
+pub const PROJECTION_VERSION: u32 = 1;
+
+/// Slots tried when none is named, and so processes on one machine without instance ids.
+const MAX_SLOTS: u32 = 64;
+/// Blocks of the store kept in memory, in bytes, over all partitions.
+const CACHE_BYTES: u64 = 48 * 1024 * 1024;
+/// Writes kept in memory before they go to disk, in bytes, over all partitions …
+const WRITE_BUFFERS_BYTES: u64 = 64 * 1024 * 1024;
+/// … but for each partition at least this much …
+const MIN_WRITE_BUFFER_BYTES: u64 = 1024 * 1024;
+/// … and at most this much.
+const MAX_WRITE_BUFFER_BYTES: u64 = 8 * 1024 * 1024;
+/// Journal files on disk, in bytes.
+const MAX_JOURNAL_BYTES: u64 = 128 * 1024 * 1024;
+const WORKER_THREADS: usize = 2;
+const MAX_OPEN_FILES: usize = 256;
+
+/// Keys of claims begin with a tenant, which holds no control characters.
+const NEXT_OFFSET_KEY: &[u8] = b"\0next_offset";
+const META_KEYSPACE: &str = "meta";
+const IDENTITY_KEY: &[u8] = b"identity";
+
+/// Why the local store can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has the slot.
+    #[error(
+        "the local store {0} is in use by another process; give each process its own `instance_id`, or stop the other"
+    )]
+    InUse(PathBuf),
+    /// It was made from another topic, or by another build.
+    #[error(
+        "the local store {folder} belongs to {found}, and not to {wanted}; if that topic is gone for good, empty the views, remove this folder and start again"
+    )]
+    Foreign {
+        /// The slot's folder.
+        folder: PathBuf,
+        /// What it was made from.
+        found: String,
+        /// What is wanted now.
+        wanted: String,
+    },
+    /// The storage engine failed.
+    #[error("local store {folder}: {source}")]
+    Engine {
+        /// The slot's folder.
+        folder: PathBuf,
+        /// What the engine says.
+        source: Box<fjall::Error>,
+    },
+    /// The folder can't be made.
+    #[error("local store {folder}: {source}")]
+    Folder {
+        /// The slot's folder.
+        folder: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A value in it is damaged.
+    #[error("local store {folder}: {source}; remove the folder to fold the claims again from the topic")]
+    Unreadable {
+        /// The slot's folder.
+        folder: PathBuf,
+        /// What was wrong.
+        source: UnreadableClaim,
+    },
+}
+
+/// What a store is made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreIdentity {
+    /// The events topic's name.
+    pub topic: String,
+    /// The topic's id: another one means that the topic was deleted and made again.
+    pub topic_id: String,
+    /// Its number of partitions.
+    pub partitions: i32,
+}
+
+impl StoreIdentity {
+    fn describe(&self) -> String {
+        format!(
+            "topic {} with id {} and {} partitions, projection version {PROJECTION_VERSION}",
+            self.topic, self.topic_id, self.partitions
+        )
+    }
+}
+
+/// The store of one process.
+pub struct StateStore {
+    database: Database,
+    folder: PathBuf,
+    write_buffer_bytes: u64,
+}
+
+/// One partition's part of it.
+pub struct PartitionStore {
+    keyspace: Keyspace,
+    folder: PathBuf,
+    next_offset: Option<i64>,
+}
+
+impl StateStore {
+    /// Opens the store below `state_dir` and locks its slot: the one named by `instance_id`, or else the first free one.
+    pub fn open(
+        state_dir: &Path,
+        instance_id: Option<&str>,
+        identity: &StoreIdentity,
+    ) -> Result<Self, StoreError> {
+        let parent = state_dir.join(safe_name(&identity.topic));
+        match instance_id {
+            Some(id) => Self::open_slot(parent.join(format!("instance-{}", safe_name(id))), identity),
+            None => {
+                let mut slot = 0;
+                loop {
+                    match Self::open_slot(parent.join(format!("slot-{slot}")), identity) {
+                        Err(StoreError::InUse(_)) if slot + 1 < MAX_SLOTS => slot += 1,
+                        opened => return opened,
+                    }
+                }
+            }
+        }
+    }
+
+    fn open_slot(folder: PathBuf, identity: &StoreIdentity) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(&folder)
+            .map_err(|source| StoreError::Folder { folder: folder.clone(), source })?;
+        let database = Database::builder(&folder)
+            .cache_size(CACHE_BYTES)
+            .worker_threads(WORKER_THREADS)
+            .max_cached_files(Some(MAX_OPEN_FILES))
+            .max_journaling_size(MAX_JOURNAL_BYTES)
+            .open()
+            .map_err(|error| match error {
+                fjall::Error::Locked => StoreError::InUse(folder.clone()),
+                error => engine(&folder, error),
+            })?;
+        let partitions = u64::from(identity.partitions.max(1).unsigned_abs());
+        let write_buffer_bytes =
+            (WRITE_BUFFERS_BYTES / partitions).clamp(MIN_WRITE_BUFFER_BYTES, MAX_WRITE_BUFFER_BYTES);
+        let store = Self { database, folder, write_buffer_bytes };
+        store.check_identity(identity)?;
+        Ok(store)
+    }
+
+    fn check_identity(&self, identity: &StoreIdentity) -> Result<(), StoreError> {
+        let meta = self.keyspace(META_KEYSPACE)?;
+        let wanted = identity.describe();
+        let found = meta.get(IDENTITY_KEY).map_err(|e| engine(&self.folder, e))?;
+        match found {
+            None => meta.insert(IDENTITY_KEY, wanted.as_bytes()).map_err(|e| engine(&self.folder, e)),
+            Some(found) if *found == *wanted.as_bytes() => Ok(()),
+            Some(found) => Err(StoreError::Foreign {
+                folder: self.folder.clone(),
+                found: String::from_utf8_lossy(&found).into_owned(),
+                wanted,
+            }),
+        }
+    }
+
+    fn keyspace(&self, name: &str) -> Result<Keyspace, StoreError> {
+        let write_buffer_bytes = self.write_buffer_bytes;
+        self.database
+            .keyspace(name, || KeyspaceCreateOptions::default().max_memtable_size(write_buffer_bytes))
+            .map_err(|e| engine(&self.folder, e))
+    }
+
+    /// The slot's folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// One partition's part.
+    pub fn partition(&self, partition: i32) -> Result<PartitionStore, StoreError> {
+        let keyspace = self.keyspace(&format!("partition-{partition}"))?;
+        let next_offset = keyspace
+            .get(NEXT_OFFSET_KEY)
+            .map_err(|e| engine(&self.folder, e))?
+            .map(|bytes| {
+                <[u8; 8]>::try_from(&*bytes).map(i64::from_be_bytes).map_err(|_| StoreError::Unreadable {
+                    folder: self.folder.clone(),
+                    source: UnreadableClaim("the offset is not 8 bytes".into()),
+                })
+            })
+            .transpose()?;
+        Ok(PartitionStore { keyspace, folder: self.folder.clone(), next_offset })
+    }
+
+    /// Starts an atomic write over any number of partitions.
+    pub fn write(&self) -> StoreWrite {
+        StoreWrite { batch: self.database.batch(), folder: self.folder.clone() }
+    }
+}
+
+impl PartitionStore {
+    /// The offset after the last record folded into it; `None` if there is none yet.
+    pub fn next_offset(&self) -> Option<i64> {
+        self.next_offset
+    }
+
+    /// The claim under `tenant:claim_id`.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Claim>, StoreError> {
+        let bytes = self.keyspace.get(key).map_err(|e| engine(&self.folder, e))?;
+        bytes
+            .map(|bytes| Claim::from_bytes(&bytes))
+            .transpose()
+            .map_err(|source| StoreError::Unreadable { folder: self.folder.clone(), source })
+    }
+}
+
+/// Claims and offsets to be written together.
+pub struct StoreWrite {
+    batch: fjall::OwnedWriteBatch,
+    folder: PathBuf,
+}
+
+impl StoreWrite {
+    /// Adds a claim under `tenant:claim_id`.
+    pub fn claim(&mut self, partition: &PartitionStore, key: &[u8], claim: &Claim) {
+        self.batch.insert(&partition.keyspace, key, claim.to_bytes());
+    }
+
+    /// Adds the offset that the partition now stands at. It never goes back: records of a replay are in the store
+    /// already.
+    pub fn next_offset(&mut self, partition: &mut PartitionStore, next_offset: i64) {
+        let next_offset = partition.next_offset.map_or(next_offset, |known| known.max(next_offset));
+        partition.next_offset = Some(next_offset);
+        self.batch.insert(&partition.keyspace, NEXT_OFFSET_KEY, next_offset.to_be_bytes());
+    }
+
+    /// Writes everything, or nothing.
+    pub fn commit(self) -> Result<(), StoreError> {
+        self.batch.commit().map_err(|e| engine(&self.folder, e))
+    }
+}
+
+fn engine(folder: &Path, source: fjall::Error) -> StoreError {
+    StoreError::Engine { folder: folder.to_owned(), source: Box::new(source) }
+}
+
+/// A name as part of a path; anything but letters, digits, `.`, `_` and `-` is replaced.
+fn safe_name(name: &str) -> String {
+    let safe: String = name
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' })
+        .collect();
+    if safe.starts_with('.') { format!("_{safe}") } else { safe }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(topic_id: &str) -> StoreIdentity {
+        StoreIdentity { topic: "claims.events.v1".into(), topic_id: topic_id.into(), partitions: 6 }
+    }
+
+    fn put(store: &StateStore, partition: &mut PartitionStore, key: &str, next_offset: i64) {
+        let mut write = store.write();
+        write.claim(partition, key.as_bytes(), &Claim::empty("t", key));
+        write.next_offset(partition, next_offset);
+        write.commit().unwrap();
+    }
+
+    #[test]
+    fn claims_and_offsets_outlive_the_process() {
+        let folder = tempfile::tempdir().unwrap();
+        {
+            let store = StateStore::open(folder.path(), None, &identity("a")).unwrap();
+            let mut partition = store.partition(3).unwrap();
+            assert_eq!(partition.next_offset(), None);
+            put(&store, &mut partition, "t:c1", 17);
+            put(&store, &mut partition, "t:c2", 12);
+        }
+        let store = StateStore::open(folder.path(), None, &identity("a")).unwrap();
+        let partition = store.partition(3).unwrap();
+        assert_eq!(partition.next_offset(), Some(17), "the offset never goes back");
+        assert_eq!(partition.get(b"t:c1").unwrap(), Some(Claim::empty("t", "t:c1")));
+        assert_eq!(partition.get(b"t:c3").unwrap(), None);
+        assert_eq!(store.partition(4).unwrap().get(b"t:c1").unwrap(), None);
+    }
+
+    #[test]
+    fn a_store_of_another_topic_is_refused_with_both_named() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(StateStore::open(folder.path(), None, &identity("a")).unwrap());
+        let error = StateStore::open(folder.path(), None, &identity("b")).err().unwrap().to_string();
+        assert!(error.contains("with id a") && error.contains("with id b"), "{error}");
+    }
+
+    #[test]
+    fn each_process_has_a_slot_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = StateStore::open(folder.path(), None, &identity("a")).unwrap();
+        let second = StateStore::open(folder.path(), None, &identity("a")).unwrap();
+        assert_ne!(first.folder(), second.folder());
+        let named = StateStore::open(folder.path(), Some("pod/1"), &identity("a")).unwrap();
+        assert!(named.folder().ends_with("instance-pod_1"));
+        assert!(matches!(
+            StateStore::open(folder.path(), Some("pod/1"), &identity("a")),
+            Err(StoreError::InUse(_))
+        ));
+    }
+}
