@@ -13,6 +13,7 @@ pub mod events;
 pub mod fold;
 pub mod json;
 pub mod state;
+pub mod state_codec;
 pub mod validate;
 
 pub use codec::{DecodeError, EncodeError, SchemaCache};

@@ -64,8 +64,8 @@ pub struct SeenVersion {
     pub event_id_prefix: u64,
 }
 
-/// The current state of one claim.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// The current state of one claim. What each event type sets, and what erasing clears: see [`crate::fold`].
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ClaimState {
     pub tenant_id: String,
@@ -75,6 +75,7 @@ pub struct ClaimState {
     pub status: Versioned<Option<Status>>,
     /// When the event that set the status occurred.
     pub status_since: Timestamp,
+    /// The source that the event with the highest version came from.
     pub source: Option<String>,
     pub customer_id: Versioned<Option<String>>,
     pub customer_name: Versioned<Option<String>>,

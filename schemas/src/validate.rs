@@ -1,6 +1,50 @@
-//! What every event must hold to, whoever produced it.
+//! What every event must hold to, whoever produced it. Ingress checks before it writes, processors after they read,
+//! because the topic may have other producers.
 
-use crate::events::{Event, Timestamp};
+use crate::{codec::amount_fits, events::*};
+use rust_decimal::Decimal;
+
+/// Longest id, code or label, in bytes of UTF-8.
+pub const MAX_ID_BYTES: usize = 256;
+
+/// Longest free text, in bytes of UTF-8.
+pub const MAX_TEXT_BYTES: usize = 64 * 1024;
+
+/// Highest version: JSON readers in every language still read it exactly.
+pub const MAX_VERSION: u64 = (1 << 53) - 1;
+
+/// Earliest time: 1900-01-01, in milliseconds since the Unix epoch. ClickHouse's `DateTime64` begins there.
+pub const MIN_TIME_MS: i64 = -2_208_988_800_000;
+
+/// Latest expected time, such as an estimated resolution: 2200-01-01, in milliseconds since the Unix epoch.
+pub const MAX_TIME_MS: i64 = 7_258_118_400_000;
+
+/// How far ahead of the clock an event may have happened, in milliseconds: time zones and clocks are off at times.
+pub const MAX_AHEAD_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// The words that [`ValidationError::reason`] can be.
+pub mod reason {
+    /// An id or label of no characters.
+    pub const EMPTY: &str = "empty";
+    /// More than [`MAX_ID_BYTES`](super::MAX_ID_BYTES) or [`MAX_TEXT_BYTES`](super::MAX_TEXT_BYTES).
+    pub const TOO_LONG: &str = "too_long";
+    /// A control character in an id or label.
+    pub const CONTROL_CHARACTER: &str = "control_character";
+    /// A `:` in a tenant, which would make record keys ambiguous.
+    pub const COLON: &str = "colon";
+    /// A version of 0 or beyond [`MAX_VERSION`](super::MAX_VERSION).
+    pub const VERSION_OUT_OF_RANGE: &str = "version_out_of_range";
+    /// A time before 1900.
+    pub const TOO_EARLY: &str = "too_early";
+    /// A time in the future.
+    pub const TOO_LATE: &str = "too_late";
+    /// An amount below zero.
+    pub const NEGATIVE: &str = "negative";
+    /// An amount with more digits than the schema holds.
+    pub const TOO_MANY_DIGITS: &str = "too_many_digits";
+    /// Not three capital letters.
+    pub const NOT_A_CURRENCY: &str = "not_a_currency";
+}
 
 /// Which field of an event is refused, and why. Holds no value of the event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -8,11 +52,125 @@ use crate::events::{Event, Timestamp};
 pub struct ValidationError {
     /// The field, with its place: `claim_id`, `data.claimed.amount`.
     pub field: &'static str,
-    /// A stable word, fit for a metric label or a dead letter's reason.
+    /// A stable word, fit for a metric label or a dead letter's reason; one of those in [`reason`](mod@reason).
     pub reason: &'static str,
 }
 
 /// Checks lengths, characters, versions, amounts and times. `now`: the clock, for times in the future.
-pub fn validate(_event: &Event, _now: Timestamp) -> Result<(), ValidationError> {
-    unimplemented!()
+pub fn validate(event: &Event, now: Timestamp) -> Result<(), ValidationError> {
+    id("tenant_id", &event.tenant_id)?;
+    ensure(!event.tenant_id.contains(':'), "tenant_id", reason::COLON)?;
+    id("claim_id", &event.claim_id)?;
+    let in_range = (1..=MAX_VERSION).contains(&event.version);
+    ensure(in_range, "version", reason::VERSION_OUT_OF_RANGE)?;
+    let latest = now.0.saturating_add(MAX_AHEAD_MS);
+    time("occurred_at", event.occurred_at, latest)?;
+    time("recorded_at", event.recorded_at, latest)?;
+    id("correlation_id", &event.correlation_id)?;
+    optional("causation_id", &event.causation_id, id)?;
+    optional("user_id", &event.user_id, id)?;
+    optional("source", &event.source, id)?;
+    data(&event.data)
+}
+
+fn data(data: &EventData) -> Result<(), ValidationError> {
+    match data {
+        EventData::ClaimCreated(data) => created(data),
+        EventData::ClaimAssigned(data) => {
+            id("data.agent_id", &data.agent_id)?;
+            text("data.agent_name", &data.agent_name)?;
+            optional("data.assignment_reason", &data.assignment_reason, text)?;
+            data.estimated_resolution_time
+                .map_or(Ok(()), |at| time("data.estimated_resolution_time", at, MAX_TIME_MS))
+        }
+        EventData::ClaimReassigned(data) => {
+            id("data.agent_id", &data.agent_id)?;
+            text("data.agent_name", &data.agent_name)?;
+            optional("data.previous_agent_id", &data.previous_agent_id, id)?;
+            optional("data.reason", &data.reason, text)
+        }
+        EventData::ClaimProcessingStarted(data) => {
+            id("data.processed_by", &data.processed_by)?;
+            optional("data.note", &data.note, text)
+        }
+        EventData::ClaimResolved(data) => resolved(data),
+        EventData::ClaimClosed(data) => {
+            optional("data.closed_by", &data.closed_by, id)?;
+            optional("data.reason", &data.reason, text)
+        }
+        EventData::ClaimReopened(data) => {
+            optional("data.reopened_by", &data.reopened_by, id)?;
+            optional("data.reason", &data.reason, text)
+        }
+        EventData::ClaimNoteAdded(data) => {
+            optional("data.author", &data.author, id)?;
+            text("data.note", &data.note)?;
+            optional("data.kind", &data.kind, id)
+        }
+        EventData::ClaimErased(data) => {
+            optional("data.requested_by", &data.requested_by, id)?;
+            optional("data.reason", &data.reason, text)
+        }
+    }
+}
+
+fn created(data: &ClaimCreated) -> Result<(), ValidationError> {
+    id("data.customer_id", &data.customer_id)?;
+    optional("data.customer_name", &data.customer_name, text)?;
+    optional("data.customer_email", &data.customer_email, text)?;
+    id("data.claim_type", &data.claim_type)?;
+    optional("data.title", &data.title, text)?;
+    text("data.description", &data.description)?;
+    optional("data.product_id", &data.product_id, id)?;
+    optional("data.order_id", &data.order_id, id)?;
+    money("data.claimed.amount", "data.claimed.currency", data.claimed.as_ref())
+}
+
+fn resolved(data: &ClaimResolved) -> Result<(), ValidationError> {
+    text("data.resolution", &data.resolution)?;
+    id("data.resolution_type", &data.resolution_type)?;
+    optional("data.customer_satisfaction", &data.customer_satisfaction, id)?;
+    optional("data.replacement_tracking", &data.replacement_tracking, id)?;
+    money("data.settled.amount", "data.settled.currency", data.settled.as_ref())
+}
+
+/// Ids, codes and labels: what keys, columns of few values and URLs are made of.
+fn id(field: &'static str, value: &str) -> Result<(), ValidationError> {
+    ensure(!value.is_empty(), field, reason::EMPTY)?;
+    ensure(value.len() <= MAX_ID_BYTES, field, reason::TOO_LONG)?;
+    ensure(!value.chars().any(char::is_control), field, reason::CONTROL_CHARACTER)
+}
+
+/// Free text: any characters, line breaks too, or none.
+fn text(field: &'static str, value: &str) -> Result<(), ValidationError> {
+    ensure(value.len() <= MAX_TEXT_BYTES, field, reason::TOO_LONG)
+}
+
+fn optional(
+    field: &'static str,
+    value: &Option<String>,
+    check: fn(&'static str, &str) -> Result<(), ValidationError>,
+) -> Result<(), ValidationError> {
+    value.as_deref().map_or(Ok(()), |value| check(field, value))
+}
+
+fn time(field: &'static str, at: Timestamp, latest_ms: i64) -> Result<(), ValidationError> {
+    ensure(at.0 >= MIN_TIME_MS, field, reason::TOO_EARLY)?;
+    ensure(at.0 <= latest_ms, field, reason::TOO_LATE)
+}
+
+fn money(
+    amount_field: &'static str,
+    currency_field: &'static str,
+    money: Option<&Money>,
+) -> Result<(), ValidationError> {
+    let Some(Money { amount, currency }) = money else { return Ok(()) };
+    ensure(*amount >= Decimal::ZERO, amount_field, reason::NEGATIVE)?;
+    ensure(amount_fits(*amount), amount_field, reason::TOO_MANY_DIGITS)?;
+    let code = |c: &String| c.len() == 3 && c.bytes().all(|b| b.is_ascii_uppercase());
+    ensure(currency.as_ref().is_none_or(code), currency_field, reason::NOT_A_CURRENCY)
+}
+
+fn ensure(holds: bool, field: &'static str, reason: &'static str) -> Result<(), ValidationError> {
+    if holds { Ok(()) } else { Err(ValidationError { field, reason }) }
 }

@@ -1,7 +1,7 @@
 //! Sample events and strategies that make any event.
 
 use claims_schemas::events::*;
-use proptest::{collection, option, prelude::*};
+use proptest::{option, prelude::*};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
@@ -59,7 +59,7 @@ pub fn one_of_each() -> Vec<Event> {
             customer_satisfaction: text("satisfied"),
             follow_up_required: true,
             replacement_tracking: text("track_999888"),
-            settled: Some(Money { amount: Decimal::new(-5, 1), currency: None }),
+            settled: Some(Money { amount: Decimal::new(5, 1), currency: None }),
         }
         .into(),
         ClaimClosed { closed_by: text("agent_jones"), reason: text("done") }.into(),
@@ -194,9 +194,4 @@ pub fn any_event() -> BoxedStrategy<Event> {
             }
         })
         .boxed()
-}
-
-/// A few events, for lists.
-pub fn any_events(max: usize) -> BoxedStrategy<Vec<Event>> {
-    collection::vec(any_event(), 0..max).boxed()
 }
