@@ -1,0 +1,366 @@
+//! Events into Kafka: idempotent, acks=all, never awaited one by one, bounded in what is under way.
+
+use crate::{
+    delivery::{Delivery, Reachability},
+    metrics, partitioner,
+    rejects::Reject,
+};
+use claims_runtime::dead_letter::{
+    HEADER_DETAIL, HEADER_FAILED_AT_MS, HEADER_PAYLOAD_ORIGINAL_BYTES, HEADER_PAYLOAD_TRUNCATED,
+    HEADER_PROCESSOR, HEADER_REASON,
+};
+use claims_schemas::{EncodeError, Event, Timestamp, codec};
+use claims_topology::{
+    Config,
+    kafka::client_config,
+    registry,
+    topics::{HEADER_CORRELATION_ID, HEADER_EVENT_TYPE, HEADER_TENANT, HEADER_TRACEPARENT},
+};
+use rdkafka::{
+    ClientConfig, ClientContext,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::{Header, OwnedHeaders},
+    producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer},
+};
+use std::{fmt::Write, sync::Arc, thread, time::Duration};
+
+/// How long the brokers may take to say which topics there are.
+const METADATA_TIMEOUT_MS: u64 = 10_000;
+/// Records wait this long for others to share a request with.
+const LINGER_MS: &str = "5";
+/// Bytes handed over and not yet acknowledged, at most.
+const MAX_IN_FLIGHT_KBYTES: &str = "131072";
+/// A full queue is asked again after this long.
+const QUEUE_FULL_WAIT_MS: u64 = 2;
+/// The name under which ingress writes dead letters.
+const PROCESSOR: &str = "ingress";
+/// Header of a dead letter: the file that the row came from.
+pub const HEADER_SOURCE_FILE: &str = "source-file";
+/// Header of a dead letter: the line on which the row begins, from 1.
+pub const HEADER_SOURCE_LINE: &str = "source-line";
+
+/// Why events can't be published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// The client could not be made, or the cluster doesn't answer.
+    #[error("Kafka at {servers}: {detail}; is it running? (`cargo xtask up` starts one)")]
+    Unreachable {
+        /// The configured bootstrap servers.
+        servers: String,
+        /// What happened.
+        detail: String,
+    },
+    /// The topic isn't there.
+    #[error("topic {0} does not exist: run `claims topics apply`")]
+    NoTopic(String),
+    /// The registry didn't give a schema id.
+    #[error(transparent)]
+    Registry(#[from] registry::RegistryError),
+    /// The event can't be written as Avro.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// As many records are under way as may be: wait and try again.
+    #[error("the queue to Kafka is full")]
+    QueueFull,
+    /// The client refused the record.
+    #[error("Kafka client: {0}")]
+    Refused(KafkaError),
+    /// Records were handed over, but Kafka did not acknowledge them.
+    #[error("Kafka did not acknowledge {failed} of {handed_over} records: {detail}; repeating them is safe")]
+    NotAcknowledged {
+        /// How many failed.
+        failed: u64,
+        /// Of how many.
+        handed_over: u64,
+        /// The first failure.
+        detail: String,
+    },
+}
+
+/// The connection to Kafka, shared by all who publish.
+pub struct Publisher {
+    producer: ThreadedProducer<Context>,
+    reachability: Arc<Reachability>,
+    events_topic: String,
+    dead_letters_topic: String,
+    partitions: i32,
+    schema_id: u32,
+    max_dead_letter_payload_bytes: usize,
+}
+
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publisher")
+            .field("events_topic", &self.events_topic)
+            .field("partitions", &self.partitions)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Takes the delivery reports on the client's own thread.
+struct Context {
+    reachability: Arc<Reachability>,
+    published: ::metrics::Counter,
+    failed: ::metrics::Counter,
+}
+
+impl ClientContext for Context {
+    fn error(&self, error: KafkaError, reason: &str) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.reachability.set_down(true);
+        }
+        tracing::warn!(%error, reason, "kafka producer");
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = Arc<Delivery>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, delivery: Arc<Delivery>) {
+        match result {
+            Ok(_) => {
+                self.reachability.set_down(false);
+                self.published.increment(1);
+                delivery.report(None);
+            }
+            Err((error, _)) => {
+                self.failed.increment(1);
+                delivery.report(Some(error.to_string()));
+            }
+        }
+    }
+}
+
+impl Publisher {
+    /// Registers the event schema, finds the topic, and opens the producer.
+    pub async fn connect(config: &Config) -> Result<Self, PublishError> {
+        let partitions = tokio::task::spawn_blocking({
+            let config = config.clone();
+            move || count_partitions(&config)
+        })
+        .await
+        .map_err(|error| unreachable_broker(config, error))??;
+        let ids = registry::ensure_registered(config).await?;
+        Self::open(config, partitions, ids.event)
+    }
+
+    fn open(config: &Config, partitions: i32, schema_id: u32) -> Result<Self, PublishError> {
+        let reachability = Arc::new(Reachability::default());
+        let context = Context {
+            reachability: Arc::clone(&reachability),
+            published: ::metrics::counter!(metrics::EVENTS_PUBLISHED),
+            failed: ::metrics::counter!(metrics::EVENTS_FAILED),
+        };
+        let producer = producer_config(config)
+            .create_with_context(context)
+            .map_err(|error| unreachable_broker(config, error))?;
+        Ok(Self {
+            producer,
+            reachability,
+            events_topic: config.topics.events.clone(),
+            dead_letters_topic: config.topics.dead_letters.clone(),
+            partitions,
+            schema_id,
+            max_dead_letter_payload_bytes: claims_runtime::RuntimeSettings::default()
+                .max_dead_letter_payload_bytes,
+        })
+    }
+
+    /// A handle for one thread or task, counting into a delivery of its own.
+    pub fn sender(self: &Arc<Self>) -> Sender {
+        Sender {
+            publisher: Arc::clone(self),
+            delivery: Arc::new(Delivery::default()),
+            value: Vec::with_capacity(1024),
+            key: String::with_capacity(128),
+        }
+    }
+
+    /// Whether all brokers were away when last heard of.
+    pub fn is_down(&self) -> bool {
+        self.reachability.is_down()
+    }
+
+    /// Asks the brokers for a sign of life, waiting at most `timeout`; blocks. Clears [`is_down`](Self::is_down).
+    pub fn probe(&self, timeout: Duration) -> bool {
+        let alive = self.producer.client().fetch_metadata(Some(&self.events_topic), timeout).is_ok();
+        self.reachability.set_down(!alive);
+        alive
+    }
+}
+
+fn producer_config(config: &Config) -> ClientConfig {
+    let ingress = &config.ingress;
+    let mut client = client_config(&config.kafka);
+    client
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        .set("compression.type", "lz4")
+        .set("linger.ms", LINGER_MS)
+        .set("queue.buffering.max.messages", ingress.max_in_flight_events.max(1).to_string())
+        .set("queue.buffering.max.kbytes", MAX_IN_FLIGHT_KBYTES)
+        .set("delivery.timeout.ms", ingress.delivery_timeout_ms.to_string());
+    // What the user passes through wins here too.
+    for (name, value) in &config.kafka.properties {
+        client.set(name, value.expose());
+    }
+    client
+}
+
+/// A consumer asks for all topics: asking for one by name could make the broker create it.
+fn count_partitions(config: &Config) -> Result<i32, PublishError> {
+    let client: BaseConsumer =
+        client_config(&config.kafka).create().map_err(|error| unreachable_broker(config, error))?;
+    let metadata = client
+        .fetch_metadata(None, Duration::from_millis(METADATA_TIMEOUT_MS))
+        .map_err(|error| unreachable_broker(config, error))?;
+    let topic = metadata.topics().iter().find(|topic| topic.name() == config.topics.events);
+    match topic.map(|topic| topic.partitions().len() as i32) {
+        Some(partitions) if partitions > 0 => Ok(partitions),
+        _ => Err(PublishError::NoTopic(config.topics.events.clone())),
+    }
+}
+
+fn unreachable_broker(config: &Config, error: impl std::fmt::Display) -> PublishError {
+    PublishError::Unreachable { servers: config.kafka.bootstrap_servers.clone(), detail: error.to_string() }
+}
+
+/// One thread's or task's way into Kafka. Buffers are reused from event to event.
+#[derive(Debug)]
+pub struct Sender {
+    publisher: Arc<Publisher>,
+    delivery: Arc<Delivery>,
+    value: Vec<u8>,
+    key: String,
+}
+
+impl Sender {
+    /// What became of the records of this sender.
+    pub fn delivery(&self) -> &Arc<Delivery> {
+        &self.delivery
+    }
+
+    /// Hands an event over without waiting. `traceparent`: the W3C trace context it came with.
+    pub fn try_send(&mut self, event: &Event, traceparent: Option<&str>) -> Result<(), PublishError> {
+        let publisher = &*self.publisher;
+        self.value.clear();
+        codec::encode(event, publisher.schema_id, &mut self.value)?;
+        self.key.clear();
+        let _ = write!(self.key, "{}:{}", event.tenant_id, event.claim_id);
+        let partition = partitioner::partition_of(self.key.as_bytes(), publisher.partitions);
+        let _ = write!(self.key, ":{}", event.event_id);
+
+        let mut headers = OwnedHeaders::new_with_capacity(4)
+            .insert(Header { key: HEADER_EVENT_TYPE, value: Some(event.event_type().as_str()) })
+            .insert(Header { key: HEADER_TENANT, value: Some(event.tenant_id.as_str()) })
+            .insert(Header { key: HEADER_CORRELATION_ID, value: Some(event.correlation_id.as_str()) });
+        if let Some(traceparent) = traceparent {
+            headers = headers.insert(Header { key: HEADER_TRACEPARENT, value: Some(traceparent) });
+        }
+        let record = BaseRecord::with_opaque_to(&publisher.events_topic, Arc::clone(&self.delivery))
+            .partition(partition)
+            .key(self.key.as_str())
+            .payload(self.value.as_slice())
+            .headers(headers);
+        hand_over(publisher, &self.delivery, record)
+    }
+
+    /// Hands an event over, blocking the thread while the queue is full. Ends with an error once records of this
+    /// sender have failed, which happens after the delivery timeout when Kafka is away.
+    pub fn send(&mut self, event: &Event) -> Result<(), PublishError> {
+        self.with_room(|sender| sender.try_send(event, None))
+    }
+
+    /// Writes a refused row to the dead-letter topic, blocking while the queue is full.
+    pub fn send_reject(&mut self, source_name: &str, reject: &Reject) -> Result<(), PublishError> {
+        ::metrics::counter!(metrics::REJECTED, "reason" => reject.reason).increment(1);
+        self.with_room(|sender| sender.try_send_reject(source_name, reject))
+    }
+
+    /// Waits until Kafka has acknowledged everything that was handed over.
+    pub async fn flush(&self) -> Result<(), PublishError> {
+        self.delivery.settled().await;
+        self.acknowledged_so_far()
+    }
+
+    fn with_room(
+        &mut self,
+        mut attempt: impl FnMut(&mut Self) -> Result<(), PublishError>,
+    ) -> Result<(), PublishError> {
+        loop {
+            match attempt(self) {
+                Err(PublishError::QueueFull) => {
+                    self.acknowledged_so_far()?;
+                    thread::sleep(Duration::from_millis(QUEUE_FULL_WAIT_MS));
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn acknowledged_so_far(&self) -> Result<(), PublishError> {
+        let delivery = &self.delivery;
+        if delivery.failed() == 0 {
+            return Ok(());
+        }
+        Err(PublishError::NotAcknowledged {
+            failed: delivery.failed(),
+            handed_over: delivery.handed_over(),
+            detail: delivery.first_error().unwrap_or("no reason given").to_owned(),
+        })
+    }
+
+    fn try_send_reject(&mut self, source_name: &str, reject: &Reject) -> Result<(), PublishError> {
+        let publisher = &*self.publisher;
+        let kept = reject.payload.len().min(publisher.max_dead_letter_payload_bytes);
+        let mut headers = OwnedHeaders::new_with_capacity(8);
+        for (key, value) in reject_headers(source_name, reject, kept) {
+            headers = headers.insert(Header { key, value: Some(&value) });
+        }
+        let record = BaseRecord::with_opaque_to(&publisher.dead_letters_topic, Arc::clone(&self.delivery))
+            .key(source_name)
+            .payload(&reject.payload[..kept])
+            .headers(headers);
+        hand_over(publisher, &self.delivery, record)
+    }
+}
+
+fn reject_headers(source_name: &str, reject: &Reject, kept: usize) -> Vec<(&'static str, String)> {
+    let detail = match &reject.field {
+        Some(field) => format!("{field}: {}", reject.detail),
+        None => reject.detail.clone(),
+    };
+    let mut headers = vec![
+        (HEADER_PROCESSOR, PROCESSOR.to_owned()),
+        (HEADER_REASON, reject.reason.to_owned()),
+        (HEADER_DETAIL, detail),
+        (HEADER_SOURCE_FILE, source_name.to_owned()),
+        (HEADER_SOURCE_LINE, reject.line.to_string()),
+        (HEADER_FAILED_AT_MS, Timestamp::now().0.to_string()),
+    ];
+    if (kept as u64) < reject.original_bytes {
+        headers.push((HEADER_PAYLOAD_TRUNCATED, "true".to_owned()));
+        headers.push((HEADER_PAYLOAD_ORIGINAL_BYTES, reject.original_bytes.to_string()));
+    }
+    headers
+}
+
+fn hand_over(
+    publisher: &Publisher,
+    delivery: &Delivery,
+    record: BaseRecord<'_, str, [u8], Arc<Delivery>>,
+) -> Result<(), PublishError> {
+    delivery.hand_over();
+    match publisher.producer.send(record) {
+        Ok(()) => Ok(()),
+        Err((error, _)) => {
+            delivery.take_back();
+            if error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull) {
+                ::metrics::counter!(metrics::QUEUE_FULL).increment(1);
+                return Err(PublishError::QueueFull);
+            }
+            Err(PublishError::Refused(error))
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Readers: bytes of a file become events, rows without a change, and rejects; every row is accounted for.
+
+// csv
+pub mod input;
+pub mod legacy;
+pub mod lines;
+pub mod ndjson;
+
+use crate::rejects::Reject;
+use claims_schemas::Event;
+use std::io::{self, Read};
+
+pub use input::Input;
+
+/// What a reader found in some rows. Reused from call to call.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Events, in the order to publish them.
+    pub events: Vec<Event>,
+    /// Refused rows.
+    pub rejects: Vec<Reject>,
+    /// Rows read, whatever became of them.
+    pub rows_read: u64,
+    /// Rows that were in order and say nothing new.
+    pub rows_without_change: u64,
+}
+
+impl Batch {
+    /// Empties it, keeping its memory.
+    pub fn clear(&mut self) {
+        self.events.clear();
+        self.rejects.clear();
+        self.rows_read = 0;
+        self.rows_without_change = 0;
+    }
+}
+
+/// Why reading can't go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The input broke.
+    #[error("reading {name} after line {line}: {error}")]
+    Io {
+        /// The input's name.
+        name: String,
+        /// The last whole line.
+        line: u64,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The file as a whole doesn't fit.
+    #[error("{name}: {detail}")]
+    Unfit {
+        /// The input's name.
+        name: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+/// Reads an input row by row.
+pub trait RowSource: Send {
+    /// Reads on and appends what was found, stopping after about `max_rows` rows; `false` once the input has ended.
+    fn fill(&mut self, batch: &mut Batch, max_rows: usize) -> Result<bool, SourceError>;
+}
+
+/// Lines of an input.
+pub struct LineReader {
+    input: Input,
+    splitter: lines::LineSplitter,
+    piece: Vec<u8>,
+    lines: u64,
+    ended: bool,
+}
+
+impl LineReader {
+    /// Lines of at most `max_line_bytes`.
+    pub fn new(input: Input, max_line_bytes: usize) -> Self {
+        let splitter = lines::LineSplitter::new(max_line_bytes);
+        Self { input, splitter, piece: vec![0; 128 * 1024], lines: 0, ended: false }
+    }
+
+    /// The input's name.
+    pub fn name(&self) -> &str {
+        &self.input.name
+    }
+
+    /// The next line; `None` at the end.
+    pub fn next_line(&mut self) -> Result<Option<lines::Line<'_>>, SourceError> {
+        loop {
+            if let Some(found) = self.splitter.find() {
+                let line = self.splitter.line(found);
+                self.lines = line.number;
+                return Ok(Some(line));
+            }
+            if self.ended {
+                return Ok(None);
+            }
+            match self.input.read(&mut self.piece) {
+                Ok(0) => {
+                    self.ended = true;
+                    self.splitter.finish();
+                }
+                Ok(count) => self.splitter.feed(&self.piece[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    return Err(SourceError::Io { name: self.input.name.clone(), line: self.lines, error });
+                }
+            }
+        }
+    }
+}

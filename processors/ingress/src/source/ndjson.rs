@@ -1,0 +1,130 @@
+//! NDJSON: one event per line, in the canonical form or in the older system's.
+
+use super::{Batch, LineReader, RowSource, SourceError, legacy::LegacyNumbering};
+use crate::{
+    envelope::Completer,
+    rejects::{RowError, reason},
+    source::{Input, lines::Line},
+};
+use claims_schemas::{
+    Event,
+    json::{self, EventDraft},
+};
+
+/// Whose JSON it is.
+#[derive(Debug)]
+pub enum Dialect {
+    /// Our own: what `claims tail --json` and `claims generate` write.
+    Canonical,
+    /// The older system's.
+    Legacy(LegacyNumbering),
+}
+
+/// What a line holds.
+#[derive(Debug)]
+pub enum Parsed {
+    /// An event, complete and valid.
+    Event(Box<Event>),
+    /// Nothing new: an empty line's worth, or a copy of a line before.
+    Nothing,
+}
+
+/// Turns lines into events; used for files and for HTTP bodies.
+#[derive(Debug)]
+pub struct LineParser {
+    dialect: Dialect,
+    completer: Completer,
+}
+
+impl LineParser {
+    /// A parser; events without a tenant get `default_tenant`.
+    pub fn new(dialect: Dialect, default_tenant: &str) -> Self {
+        Self { dialect, completer: Completer::new(default_tenant) }
+    }
+
+    /// Reads the clock; once per batch.
+    pub fn read_clock(&mut self) {
+        self.completer.read_clock();
+    }
+
+    /// The event on a line.
+    pub fn parse(&mut self, line: &Line<'_>) -> Result<Parsed, RowError> {
+        if line.too_long {
+            let detail = format!("the line has {} bytes, more than ingress.max_line_bytes", line.length);
+            return Err(RowError::new(reason::TOO_LONG, detail));
+        }
+        let text = std::str::from_utf8(line.trimmed()).map_err(|error| {
+            let detail = format!("byte {} of the line is not UTF-8", error.valid_up_to() + 1);
+            RowError::new(reason::INVALID_UTF8, detail)
+        })?;
+        let value = serde_json::from_str(text).map_err(|error| json_error(&error, line.terminated))?;
+        self.event(value)
+    }
+
+    /// The event in a JSON value.
+    pub fn event(&mut self, value: serde_json::Value) -> Result<Parsed, RowError> {
+        let draft = match &mut self.dialect {
+            Dialect::Canonical => draft(value)?,
+            Dialect::Legacy(numbering) => {
+                let tenant = self.completer.default_tenant();
+                match numbering.translate(value, tenant)? {
+                    Some(value) => draft(value)?,
+                    None => return Ok(Parsed::Nothing),
+                }
+            }
+        };
+        self.completer.complete(draft).map(|event| Parsed::Event(Box::new(event)))
+    }
+}
+
+fn draft(value: serde_json::Value) -> Result<EventDraft, RowError> {
+    json::from_value(value).map_err(|error| RowError::of(reason::INVALID_EVENT, error.field, error.reason))
+}
+
+/// serde_json's messages may quote the input; only the kind and the place are told.
+fn json_error(error: &serde_json::Error, terminated: bool) -> RowError {
+    if error.is_eof() {
+        let word = if terminated { reason::INVALID_JSON } else { reason::TRUNCATED };
+        return RowError::new(word, format!("the JSON ends in the middle, at column {}", error.column()));
+    }
+    RowError::new(reason::INVALID_JSON, format!("not JSON at column {}", error.column()))
+}
+
+/// NDJSON as a source of rows.
+pub struct NdjsonSource {
+    lines: LineReader,
+    parser: LineParser,
+}
+
+impl NdjsonSource {
+    /// Reads `input` line by line, at most `max_line_bytes` each.
+    pub fn new(input: Input, dialect: Dialect, default_tenant: &str, max_line_bytes: usize) -> Self {
+        Self {
+            lines: LineReader::new(input, max_line_bytes),
+            parser: LineParser::new(dialect, default_tenant),
+        }
+    }
+}
+
+impl RowSource for NdjsonSource {
+    fn fill(&mut self, batch: &mut Batch, max_rows: usize) -> Result<bool, SourceError> {
+        self.parser.read_clock();
+        for _ in 0..max_rows {
+            let Some(line) = self.lines.next_line()? else { return Ok(false) };
+            if !line.too_long && line.trimmed().iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            batch.rows_read += 1;
+            match self.parser.parse(&line) {
+                Ok(Parsed::Event(event)) => batch.events.push(*event),
+                Ok(Parsed::Nothing) => batch.rows_without_change += 1,
+                Err(error) => {
+                    let mut reject = error.at(line.number, line.bytes);
+                    reject.original_bytes = line.length;
+                    batch.rejects.push(reject);
+                }
+            }
+        }
+        Ok(true)
+    }
+}

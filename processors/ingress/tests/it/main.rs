@@ -1,0 +1,4 @@
+//! Tests against the services that `cargo xtask up` starts.
+
+mod kafka;
+mod support;
