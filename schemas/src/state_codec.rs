@@ -183,10 +183,7 @@ impl Field for Money {
     }
 
     fn take(input: &mut &[u8]) -> Option<Self> {
-        let amount = take_array::<16>(input)?;
-        // A scale beyond the type's 28 digits is no decimal; `deserialize` alone would wrap it.
-        let amount = Decimal::deserialize(amount);
-        (amount.scale() <= Decimal::MAX_SCALE).then_some(())?;
+        let amount = Decimal::deserialize(take_array(input)?);
         Some(Money { amount, currency: Field::take(input)? })
     }
 }
