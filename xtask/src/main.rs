@@ -1,6 +1,7 @@
 //! Development tasks: `cargo xtask up`, `cargo xtask test`, …
 
 mod services;
+mod test;
 
 use std::process::ExitCode;
 
@@ -45,12 +46,14 @@ enum Task {
         /// Only these (default: all)
         services: Vec<Service>,
     },
-    /// Stop the services and remove their data
+    /// Stop the services and remove all data below .claims: theirs, and the pipeline's local state and audit trail
     Wipe {
         /// Also remove the downloads
         #[arg(long)]
         all: bool,
     },
+    /// Start the services, then check the format, run clippy and every test
+    Test,
     /// Resolve dev/downloads.toml anew and pin the files in dev/downloads.lock
     LockDownloads,
 }
@@ -67,6 +70,7 @@ fn run(cli: Cli) -> Result<bool> {
             services::down(cli.mode, &services).map(|()| true)
         }
         Task::Wipe { all } => services::wipe(cli.mode, all).map(|()| true),
+        Task::Test => test::run(cli.mode),
         Task::LockDownloads => services::lock_downloads().map(|()| true),
     }
 }

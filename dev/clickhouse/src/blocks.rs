@@ -25,9 +25,9 @@ impl BlockReader {
     ) -> Result<(), E> {
         self.pending.extend_from_slice(data);
         let mut start = 0;
-        while let Some((length, block)) = next_block(&self.pending[start..])? {
-            with(&block)?;
-            start += length;
+        while let Some(block) = next_block(&self.pending[start..])? {
+            with(&block.content)?;
+            start += block.packed_bytes;
         }
         self.pending.drain(..start);
         Ok(())
@@ -39,14 +39,21 @@ impl BlockReader {
     }
 }
 
-/// The first block of `data`: its packed length and its content; `None` when it is not whole yet.
-fn next_block(data: &[u8]) -> Result<Option<(usize, Cow<'_, [u8]>)>, String> {
+/// A whole block.
+struct Block<'a> {
+    /// What it takes on the wire, checksum and header included.
+    packed_bytes: usize,
+    content: Cow<'a, [u8]>,
+}
+
+/// The first block of `data`; `None` when it is not whole yet.
+fn next_block(data: &[u8]) -> Result<Option<Block<'_>>, String> {
     let Some(header) = data.get(CHECKSUM_BYTES..CHECKSUM_BYTES + HEADER_BYTES) else {
         return Ok(None);
     };
     let packed = u32_at(header, 1);
     let unpacked = u32_at(header, 5);
-    if packed < HEADER_BYTES || packed > MAX_BLOCK_BYTES || unpacked > MAX_BLOCK_BYTES {
+    if !(HEADER_BYTES..=MAX_BLOCK_BYTES).contains(&packed) || unpacked > MAX_BLOCK_BYTES {
         return Err(format!(
             "Code: 271. DB::Exception: compressed block with impossible sizes {packed} and {unpacked}. (CANNOT_DECOMPRESS)"
         ));
@@ -79,7 +86,7 @@ fn next_block(data: &[u8]) -> Result<Option<(usize, Cow<'_, [u8]>)>, String> {
                 .to_owned(),
         );
     }
-    Ok(Some((length, block)))
+    Ok(Some(Block { packed_bytes: length, content: block }))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> usize {

@@ -22,6 +22,8 @@ use crate::sql::{Statement, classify, identifier, quoted};
 
 /// Pieces of a body or of a result that wait between the network and the engine.
 const MAX_WAITING_PIECES: usize = 16;
+/// How much of a body is read and dropped after its INSERT was refused for its size.
+const MAX_DRAINED_BYTES: usize = 64 << 20;
 /// The output format when the request names none, as the real server has it.
 const DEFAULT_FORMAT: &str = "TabSeparated";
 /// Formats whose pieces put end to end are the whole result.
@@ -176,29 +178,31 @@ async fn insert(
         let _turn = turn;
         write(&engine, &request, &sql, &format, receiver)
     });
+    let max_bytes = shared.limits.max_insert_bytes;
     let mut received = 0_usize;
+    let mut sender = Some(sender);
     while let Some(frame) = body.frame().await {
-        let piece = match frame {
-            Ok(frame) => match frame.into_data() {
-                Ok(data) => {
-                    received = received.saturating_add(data.len());
-                    if received > shared.limits.max_insert_bytes {
-                        Err(bad_request(format!(
-                            "an INSERT may have at most {} bytes",
-                            shared.limits.max_insert_bytes
-                        )))
-                    } else {
-                        Ok(data)
-                    }
+        let piece = match frame.map(|frame| frame.into_data()) {
+            Ok(Ok(data)) => {
+                received = received.saturating_add(data.len());
+                if received > max_bytes {
+                    Err(bad_request(format!("an INSERT may have at most {max_bytes} bytes")))
+                } else {
+                    Ok(data)
                 }
-                Err(_) => continue,
-            },
+            }
+            Ok(Err(_trailers)) => continue,
             Err(error) => Err(bad_request(format!("the body broke off: {error}"))),
         };
-        let broken = piece.is_err();
-        // The writer is gone when the engine has refused: its error is the answer.
-        if sender.send(piece).await.is_err() || broken {
+        // After a refusal the rest is read and dropped for a while: a client still sending would never see the answer.
+        if received > max_bytes.saturating_add(MAX_DRAINED_BYTES) {
             break;
+        }
+        let broken = piece.is_err();
+        if let Some(open) = &sender
+            && (open.send(piece).await.is_err() || broken)
+        {
+            sender = None;
         }
     }
     drop(sender);

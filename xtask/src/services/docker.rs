@@ -41,24 +41,50 @@ fn compose(layout: &Layout, arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Starts the services and waits for their health checks.
-pub fn up(layout: &Layout) -> Result<()> {
-    compose(layout, &["up", "-d", "--wait"])
+/// Starts the services and waits for their health checks. Returns what did not run before.
+pub fn up(layout: &Layout) -> Result<Vec<Service>> {
+    let before = running(layout)?;
+    compose(layout, &["up", "-d", "--wait"])?;
+    Ok(Service::ALL.into_iter().filter(|service| !before.contains(service)).collect())
 }
 
-/// Stops the services; with `volumes` their data goes too.
-pub fn down(layout: &Layout, volumes: bool) -> Result<()> {
-    let mut arguments = vec!["--profile", "pipeline", "down"];
-    if volumes {
-        arguments.push("--volumes");
-    }
+/// Stops some services; their data stays.
+pub fn stop(layout: &Layout, services: &[Service]) -> Result<()> {
+    let mut arguments = vec!["--profile", "pipeline", "stop"];
+    // The pipeline cannot do without any of them.
+    arguments.push("pipeline");
+    arguments.extend(services.iter().map(|service| container(*service)));
     compose(layout, &arguments)
 }
 
-/// Shows the containers.
-pub fn status(layout: &Layout, json: bool) -> Result<()> {
+/// Removes the containers and their volumes.
+pub fn wipe(layout: &Layout) -> Result<()> {
+    compose(layout, &["--profile", "pipeline", "down", "--volumes"])
+}
+
+/// The services whose containers run.
+fn running(layout: &Layout) -> Result<Vec<Service>> {
+    let output = Command::new("docker")
+        .current_dir(&layout.root)
+        .args(["compose", "-f", FILE, "ps", "--services", "--status", "running"])
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot run docker")?;
+    if !output.status.success() {
+        bail!("`docker compose ps` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    let names = String::from_utf8_lossy(&output.stdout).into_owned();
+    Ok(Service::ALL
+        .into_iter()
+        .filter(|service| names.lines().any(|name| name.trim() == container(*service)))
+        .collect())
+}
+
+/// Shows the containers. Returns whether all services run.
+pub fn status(layout: &Layout, json: bool) -> Result<bool> {
     let arguments: &[&str] = if json { &["ps", "--format", "json"] } else { &["ps"] };
-    compose(layout, arguments)
+    compose(layout, arguments)?;
+    Ok(running(layout)?.len() == Service::ALL.len())
 }
 
 /// Shows the containers' logs.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -11,6 +11,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::layout::Layout;
 use super::lock::{Lock, MavenWanted, Pinned, Wanted, sha256_of};
 use super::tools;
+
+/// How often the progress is printed where no bar can be drawn.
+const PLAIN_PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Whether a pinned file is there and whole.
 #[derive(Debug, PartialEq, Eq)]
@@ -171,6 +174,7 @@ fn fetch(layout: &Layout, lock: &Lock, bad: &[&Pinned]) -> Result<()> {
             .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
     let mut failed = None;
+    let mut said = Instant::now();
     while !running.is_empty() {
         let mut index = 0;
         while index < running.len() {
@@ -185,7 +189,12 @@ fn fetch(layout: &Layout, lock: &Lock, bad: &[&Pinned]) -> Result<()> {
             }
         }
         // The tools keep a few poms and indexes beside the pinned files: never show more than the total.
-        bar.set_position(folder_bytes(&layout.cache()).min(total));
+        let arrived = folder_bytes(&layout.cache()).min(total);
+        bar.set_position(arrived);
+        if bar.is_hidden() && said.elapsed() > PLAIN_PROGRESS_INTERVAL {
+            said = Instant::now();
+            println!("{} of {} MB", arrived / 1_000_000, total / 1_000_000);
+        }
         std::thread::sleep(Duration::from_millis(200));
     }
     bar.finish_and_clear();

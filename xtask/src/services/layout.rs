@@ -1,6 +1,6 @@
 //! Where things lie on disk, and which ports the services use.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
@@ -17,12 +17,11 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// The layout of the checkout this binary was built from.
+    /// The layout of the checkout `cargo xtask` was called in.
     pub fn discover() -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .parent()
-            .context("xtask has no parent folder")?
-            .to_path_buf();
+        let package = std::env::var_os("CARGO_MANIFEST_DIR")
+            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        let root = package.parent().context("xtask has no parent folder")?.to_path_buf();
         Ok(Self::at(root))
     }
 
@@ -62,14 +61,19 @@ impl Layout {
         self.home.join("logs").join(format!("{service}.log"))
     }
 
+    /// What is known of running services.
+    pub fn run_folder(&self) -> PathBuf {
+        self.home.join("run")
+    }
+
     /// The record of a running service.
     pub fn run_file(&self, service: &str) -> PathBuf {
-        self.home.join("run").join(format!("{service}.json"))
+        self.run_folder().join(format!("{service}.json"))
     }
 
     /// Held by the one command that starts, stops or wipes.
     pub fn lock_file(&self) -> PathBuf {
-        self.home.join("run").join("lock")
+        self.run_folder().join("lock")
     }
 }
 

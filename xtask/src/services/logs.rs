@@ -11,6 +11,8 @@ use anyhow::{Context, Result};
 const MAX_LOG_BYTES: u64 = 32 << 20;
 /// How much of a log's end is looked at for its last lines.
 const TAIL_BYTES: u64 = 64 << 10;
+/// How often `--follow` looks for more.
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(300);
 
 /// The last `lines` lines of a file, or a sentence saying that there are none.
 pub fn tail(path: &Path, lines: usize) -> String {
@@ -59,31 +61,39 @@ pub fn show(logs: &[(String, PathBuf)], lines: usize, follow: bool) -> Result<()
         }
         println!("{}", tail(path, lines));
     }
-    while follow {
-        std::thread::sleep(Duration::from_millis(300));
-        for ((name, path), position) in logs.iter().zip(&mut positions) {
-            let Ok(mut file) = fs::File::open(path) else {
-                continue;
-            };
-            let length = file.metadata()?.len();
-            if length < *position {
-                *position = 0;
+    if follow {
+        loop {
+            std::thread::sleep(FOLLOW_INTERVAL);
+            for ((name, path), position) in logs.iter().zip(&mut positions) {
+                let added = added_since(path, position)?;
+                if added.is_empty() {
+                    continue;
+                }
+                if several {
+                    println!("==> {name} <==");
+                }
+                std::io::stdout().write_all(&added)?;
+                std::io::stdout().flush()?;
             }
-            if length == *position {
-                continue;
-            }
-            file.seek(SeekFrom::Start(*position))?;
-            let mut bytes = Vec::new();
-            file.take(length - *position).read_to_end(&mut bytes)?;
-            *position = length;
-            if several {
-                println!("==> {name} <==");
-            }
-            std::io::stdout().write_all(&bytes)?;
-            std::io::stdout().flush()?;
         }
     }
     Ok(())
+}
+
+/// What was added to a file after `position`, which moves on; a file begun anew is read from its start.
+fn added_since(path: &Path, position: &mut u64) -> Result<Vec<u8>> {
+    let mut added = Vec::new();
+    let Ok(mut file) = fs::File::open(path) else {
+        return Ok(added);
+    };
+    let length = file.metadata()?.len();
+    if length < *position {
+        *position = 0;
+    }
+    file.seek(SeekFrom::Start(*position))?;
+    file.take(length - *position).read_to_end(&mut added)?;
+    *position = length;
+    Ok(added)
 }
 
 #[cfg(test)]
@@ -97,6 +107,19 @@ mod tests {
         assert!(tail(&path, 2).contains("no log"));
         fs::write(&path, "1\n2\n3\n").unwrap();
         assert_eq!(tail(&path, 2), "2\n3");
+    }
+
+    #[test]
+    fn what_is_added_is_seen_once_and_a_new_file_from_its_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.log");
+        fs::write(&path, "one\n").unwrap();
+        let mut position = 4;
+        assert_eq!(added_since(&path, &mut position).unwrap(), b"");
+        fs::write(&path, "one\ntwo\n").unwrap();
+        assert_eq!(added_since(&path, &mut position).unwrap(), b"two\n");
+        fs::write(&path, "new\n").unwrap();
+        assert_eq!(added_since(&path, &mut position).unwrap(), b"new\n");
     }
 
     #[test]

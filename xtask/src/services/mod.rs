@@ -85,44 +85,42 @@ fn exclusive(layout: &Layout) -> Result<fs::File> {
 
 /// Starts the services and waits until they answer. Returns what was started here.
 pub fn up(mode: ModeArgs) -> Result<Vec<Service>> {
-    if mode.use_docker()? {
-        docker::up(&Layout::discover()?)?;
-        return Ok(Vec::new());
-    }
     let layout = Layout::discover()?;
     let _lock = exclusive(&layout)?;
+    if mode.use_docker()? {
+        return docker::up(&layout);
+    }
     native::up(&layout, Ports::from_env()?)
 }
 
 /// Stops the services; data stays.
 pub fn down(mode: ModeArgs, services: &[Service]) -> Result<()> {
     let layout = Layout::discover()?;
-    if mode.use_docker()? {
-        return docker::down(&layout, false);
-    }
     let _lock = exclusive(&layout)?;
+    if mode.use_docker()? {
+        return docker::stop(&layout, services);
+    }
     native::down(&layout, services)
 }
 
-/// Stops the services and removes their data; with `all` also the downloads.
+/// Stops the services and removes their data and what the pipeline keeps locally beside it; with `all` also the
+/// downloads.
 pub fn wipe(mode: ModeArgs, all: bool) -> Result<()> {
     let layout = Layout::discover()?;
-    if mode.use_docker()? {
-        return docker::down(&layout, true);
-    }
     let _lock = exclusive(&layout)?;
-    native::down(&layout, &Service::ALL)?;
-    let mut doomed = vec![layout.home.join("data"), layout.home.join("logs")];
-    if all {
-        doomed.push(layout.cache());
+    if mode.use_docker()? {
+        docker::wipe(&layout)?;
+    } else {
+        native::down(&layout, &Service::ALL)?;
     }
-    for folder in doomed {
-        match fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot remove {}", folder.display()));
-            }
-            _ => println!("removed {}", folder.display()),
+    for entry in fs::read_dir(&layout.home)?.flatten() {
+        let path = entry.path();
+        let kept = path == layout.run_folder() || (path == layout.cache() && !all);
+        if kept || !path.is_dir() {
+            continue;
         }
+        fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        println!("removed {}", path.display());
     }
     Ok(())
 }
@@ -131,8 +129,7 @@ pub fn wipe(mode: ModeArgs, all: bool) -> Result<()> {
 pub fn status(mode: ModeArgs, json: bool) -> Result<bool> {
     let layout = Layout::discover()?;
     if mode.use_docker()? {
-        docker::status(&layout, json)?;
-        return Ok(true);
+        return docker::status(&layout, json);
     }
     let statuses = native::status(&layout);
     if json {

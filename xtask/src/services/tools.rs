@@ -6,6 +6,16 @@ use anyhow::{Result, bail};
 
 const JAVA_MAJOR_MIN: u32 = 17;
 
+/// The pinned ClickHouse engine is built for one platform.
+pub fn require_platform() -> Result<()> {
+    if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+        return Ok(());
+    }
+    bail!(
+        "the services run natively on Linux x86-64 only; elsewhere install Docker, then `cargo xtask up` uses docker-compose.kafka.yml"
+    )
+}
+
 /// Java 17 or newer must answer.
 pub fn require_java() -> Result<()> {
     let install = "install it with `sudo apt-get install openjdk-17-jre-headless`";

@@ -25,6 +25,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(180);
 const STOP_GRACE: Duration = Duration::from_secs(30);
 /// How many log lines an error shows.
 const ERROR_LOG_LINES: usize = 25;
+/// How many log lines are shown of a service that had died before.
+const DEATH_LOG_LINES: usize = 5;
 
 /// What starting a service needs to know.
 pub struct Context {
@@ -79,6 +81,7 @@ fn probe_of(service: Service) -> Probe {
 pub fn up(layout: &Layout, ports: Ports) -> Result<Vec<Service>> {
     let begin = Instant::now();
     refuse_other_ports(layout, &ports)?;
+    tools::require_platform()?;
     tools::require_java()?;
     download::ensure(layout)?;
     let context = Context { layout: layout.clone(), ports, lock: Lock::load(layout)? };
@@ -136,13 +139,17 @@ fn running(layout: &Layout, service: Service) -> Option<Record> {
 
 /// Starts one service unless it runs, and waits until it answers. Returns whether it was started here.
 fn up_one(context: &Context, service: Service) -> Result<bool> {
-    let begin = Instant::now();
+    let begun = Instant::now();
     let ports = ports_of(service, &context.ports);
     let port = ports.first().copied().unwrap_or_default();
     let (record, fresh) = match running(&context.layout, service) {
         Some(record) => (record, false),
-        None => (launch(context, service, ports)?, true),
+        None => {
+            report_death(&context.layout, service);
+            (launch(context, service, ports)?, true)
+        }
     };
+    let launched = Instant::now();
     let probe = probe_of(service);
     while !probe.answers(port) {
         let log = context.layout.log(service.name());
@@ -153,7 +160,7 @@ fn up_one(context: &Context, service: Service) -> Result<bool> {
                 logs::tail(&log, ERROR_LOG_LINES)
             );
         }
-        if begin.elapsed() > READY_TIMEOUT {
+        if launched.elapsed() > READY_TIMEOUT {
             bail!(
                 "no answer on port {port} after {} s; the end of {}:\n{}",
                 READY_TIMEOUT.as_secs(),
@@ -167,13 +174,26 @@ fn up_one(context: &Context, service: Service) -> Result<bool> {
         println!(
             "{:<11} ready on 127.0.0.1:{port} after {:.1} s (pid {})",
             service.name(),
-            begin.elapsed().as_secs_f64(),
+            begun.elapsed().as_secs_f64(),
             record.pid
         );
     } else {
         println!("{:<11} already up on 127.0.0.1:{port} (pid {})", service.name(), record.pid);
     }
     Ok(fresh)
+}
+
+/// Says so when the service had been started and neither runs nor was stopped by `down`.
+fn report_death(layout: &Layout, service: Service) {
+    let name = service.name();
+    if let Some(record) = Record::load(&layout.run_file(name)) {
+        println!(
+            "{name:<11} had died (pid {}, started {}), starting it again; its last words:\n{}",
+            record.pid,
+            record.started_at,
+            logs::tail(&layout.log(name), DEATH_LOG_LINES)
+        );
+    }
 }
 
 fn launch(context: &Context, service: Service, ports: Vec<u16>) -> Result<Record> {

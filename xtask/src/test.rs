@@ -1,0 +1,54 @@
+//! `cargo xtask test`: everything that must hold before a change is handed in.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::services::{self, ModeArgs};
+
+/// One step; all run through cargo, with the same profile, so that nothing is built twice.
+struct Phase {
+    name: &'static str,
+    arguments: &'static [&'static str],
+}
+
+const PHASES: &[Phase] = &[
+    Phase { name: "format", arguments: &["fmt", "--all", "--check"] },
+    Phase { name: "clippy", arguments: &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"] },
+    Phase { name: "tests", arguments: &["test", "--workspace"] },
+];
+
+/// Runs all phases up to the first that fails. Services that were not running before are stopped at the end.
+pub fn run(mode: ModeArgs) -> Result<bool> {
+    let begin = Instant::now();
+    let started = services::up(mode)?;
+    let mut times = vec![("services", begin.elapsed())];
+    let outcome = run_phases(&mut times);
+    if !started.is_empty() {
+        services::down(mode, &started)?;
+    }
+    let green = outcome?;
+    for (name, time) in &times {
+        println!("{name:<9} {:>7.1} s", time.as_secs_f64());
+    }
+    println!("{:<9} {:>7.1} s", "total", begin.elapsed().as_secs_f64());
+    Ok(green)
+}
+
+fn run_phases(times: &mut Vec<(&'static str, Duration)>) -> Result<bool> {
+    for phase in PHASES {
+        println!("== {}: cargo {}", phase.name, phase.arguments.join(" "));
+        let begin = Instant::now();
+        let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .args(phase.arguments)
+            .status()
+            .context("cannot run cargo")?;
+        times.push((phase.name, begin.elapsed()));
+        if !status.success() {
+            eprintln!("error: {} failed", phase.name);
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
