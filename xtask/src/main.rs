@@ -1,5 +1,6 @@
 //! Development tasks: `cargo xtask up`, `cargo xtask test`, …
 
+mod demo;
 mod services;
 mod test;
 
@@ -52,6 +53,13 @@ enum Task {
         #[arg(long)]
         all: bool,
     },
+    /// Start the services, run the whole pipeline on generated events or a file, and check every view
+    #[command(disable_help_flag = true)]
+    Demo {
+        /// See `cargo xtask demo --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Start the services, then check the format, run clippy and every test
     Test,
     /// Resolve dev/downloads.toml anew and pin the files in dev/downloads.lock
@@ -70,6 +78,7 @@ fn run(cli: Cli) -> Result<bool> {
             services::down(cli.mode, &services).map(|()| true)
         }
         Task::Wipe { all } => services::wipe(cli.mode, all).map(|()| true),
+        Task::Demo { arguments } => demo::run(cli.mode, &arguments),
         Task::Test => test::run(cli.mode),
         Task::LockDownloads => services::lock_downloads().map(|()| true),
     }
