@@ -80,7 +80,7 @@ pub async fn run(args: &Args) -> Result<bool> {
     let counts = vec![
         ("rows read".to_owned(), count("rows_read")?),
         ("rows rejected".to_owned(), count("rows_rejected")?),
-        ("rows without a change".to_owned(), count("rows_unchanged")?),
+        ("rows without a change".to_owned(), count("rows_without_change")?),
         ("events into Kafka".to_owned(), emitted),
         ("copies among them".to_owned(), model.copies),
         ("superseded among them".to_owned(), model.superseded),

@@ -67,7 +67,7 @@ async fn incidents_imported_twice_and_once_broken_off() -> Result<()> {
     let events = emitted(&import.summary)?;
     assert!(broken_off < events, "the import was killed too late: {broken_off} of {events}");
     assert_eq!(count(&import.summary, "rows_read")?, 141_712);
-    let rows = ["rows_imported", "rows_unchanged", "rows_rejected"];
+    let rows = ["rows_imported", "rows_without_change", "rows_rejected"];
     let sum = rows.iter().map(|name| count(&import.summary, name)).sum::<Result<u64>>()?;
     assert_eq!(sum, 141_712, "every row is imported, without a change, or rejected: {}", import.summary);
     process(&pipeline).await?;
