@@ -8,6 +8,7 @@
 //! - [`resolver`]: fetching writers' schemas.
 //! - [`settings`]: the limits of a stage, from the configuration.
 //! - [`stage`]: running a stage against Kafka ([`run_stage`]).
+//! - [`health`], [`status`], [`metrics`]: how a stage fares, and the HTTP server that tells it.
 //! - [`dead_letter`]: what refused records look like in the dead-letter topic.
 //! - [`ledger`], [`batcher`]: which offsets may be committed, and when a batch is closed.
 //! - [`testing`]: running any processor without services.
@@ -16,16 +17,26 @@ mod arena;
 pub mod batcher;
 pub mod dead_letter;
 mod delivery;
+mod event_loop;
+pub mod health;
+mod kafka;
 pub mod ledger;
 mod mailbox;
+pub mod metrics;
+mod monitor;
+mod parking;
+mod pauses;
 mod pipeline;
 pub mod processor;
+mod rebalance;
 pub mod record;
 pub mod resolver;
 pub mod settings;
 pub mod sink;
 pub mod stage;
+pub mod status;
 pub mod testing;
+mod worker;
 
 pub use processor::{ProcessError, Processor, Rows};
 pub use record::{Headers, Origin, OwnedRecord, Payload, Record};

@@ -1,6 +1,6 @@
 //! A record of a topic, as a processor sees it.
 
-use rdkafka::message::{BorrowedHeaders, Header, Headers as _};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Header, Headers as _, Message as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Where a record stands in its topic.
@@ -42,8 +42,8 @@ pub enum Headers<'a> {
     /// No headers.
     #[default]
     None,
-    /// As consumed.
-    Consumed(&'a BorrowedHeaders),
+    /// Of a consumed message; parsed when first asked for.
+    Consumed(&'a BorrowedMessage<'a>),
     /// Given by hand.
     Given(&'a [(String, Vec<u8>)]),
 }
@@ -64,11 +64,11 @@ impl<'a> Headers<'a> {
     pub fn get(&self, name: &str) -> Option<&'a [u8]> {
         match *self {
             Headers::None => None,
-            Headers::Consumed(headers) => (0..headers.count())
-                .rev()
-                .filter_map(|i| consumed_header(headers, i))
-                .find(|h| h.key == name)
-                .and_then(|h| h.value),
+            Headers::Consumed(message) => {
+                let headers = message.headers()?;
+                let last_first = (0..headers.count()).rev();
+                last_first.filter_map(|i| consumed_header(headers, i)).find(|h| h.key == name)?.value
+            }
             Headers::Given(headers) => {
                 headers.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
             }
@@ -79,9 +79,12 @@ impl<'a> Headers<'a> {
     pub fn for_each(&self, mut visit: impl FnMut(&'a str, &'a [u8])) {
         match *self {
             Headers::None => {}
-            Headers::Consumed(headers) => (0..headers.count())
-                .filter_map(|i| consumed_header(headers, i))
-                .for_each(|h| visit(h.key, h.value.unwrap_or_default())),
+            Headers::Consumed(message) => {
+                let Some(headers) = message.headers() else { return };
+                (0..headers.count())
+                    .filter_map(|i| consumed_header(headers, i))
+                    .for_each(|h| visit(h.key, h.value.unwrap_or_default()));
+            }
             Headers::Given(headers) => headers.iter().for_each(|(key, value)| visit(key, value)),
         }
     }

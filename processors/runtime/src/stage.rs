@@ -1,8 +1,13 @@
 //! Running one stage: a processor, its sink, and everything of Kafka in between.
 
-use crate::{Processor, RuntimeSettings, SchemaResolver, Sink};
+use crate::{
+    Processor, RuntimeSettings, SchemaResolver, Sink,
+    event_loop::{Letter, StageLoop},
+    health::StageHealth,
+    mailbox::Mailbox,
+};
 use std::sync::Arc;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// What a stage reads, and as whom.
 #[derive(Debug, Clone)]
@@ -85,16 +90,63 @@ pub enum StageError {
 }
 
 /// Runs the stage until `shutdown`, then drains and commits. Errors are final: the process should end non-zero.
+///
+/// The consumer loop runs on a thread of its own; the sink's futures run on the calling runtime. How the stage fares is
+/// in [`crate::health`]. Dropping the future stops the stage as `shutdown` does, without waiting for it.
 pub async fn run_stage<P, S>(
-    _config: StageConfig,
-    _processor: P,
-    _sink: Arc<S>,
-    _resolver: Arc<dyn SchemaResolver>,
-    _shutdown: Shutdown,
+    config: StageConfig,
+    processor: P,
+    sink: Arc<S>,
+    resolver: Arc<dyn SchemaResolver>,
+    mut shutdown: Shutdown,
 ) -> Result<(), StageError>
 where
     P: Processor,
     S: Sink<Row = P::Row>,
 {
-    unimplemented!()
+    let name = processor.name();
+    let mailbox = Arc::new(Mailbox::default());
+    let health = StageHealth::register(name);
+    let stage = StageLoop::new(config, processor, sink, resolver, Arc::clone(&mailbox), Arc::clone(&health));
+    let outcome = match stage {
+        Err(error) => Err(error),
+        Ok(stage) => {
+            let stop = StopOnDrop { mailbox, health: Arc::clone(&health) };
+            let (ended, mut outcome) = oneshot::channel();
+            let thread = std::thread::Builder::new().name(format!("stage-{name}")).spawn(move || {
+                let _ = ended.send(stage.run());
+            });
+            if let Err(error) = thread {
+                Err(StageError::Kafka(format!("no thread for the consumer: {error}")))
+            } else {
+                let outcome = tokio::select! {
+                    outcome = &mut outcome => outcome,
+                    () = shutdown.requested() => {
+                        stop.mailbox.post(Letter::Stop);
+                        outcome.await
+                    }
+                };
+                let panicked = || StageError::Processor { processor: name, detail: "it panicked".into() };
+                outcome.unwrap_or_else(|_| Err(panicked()))
+            }
+        }
+    };
+    if let Err(error) = &outcome {
+        tracing::error!(processor = name, "{error}");
+        health.fail(error.to_string());
+    }
+    outcome
+}
+
+/// Stops the loop when the stage's future goes, and takes the stage off the list.
+struct StopOnDrop {
+    mailbox: Arc<Mailbox<Letter>>,
+    health: Arc<StageHealth>,
+}
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.mailbox.post(Letter::Stop);
+        self.health.deregister();
+    }
 }

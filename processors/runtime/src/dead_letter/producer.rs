@@ -1,7 +1,7 @@
 //! Writing dead letters: acknowledged by all replicas before their offsets count.
 
 use super::{headers::*, *};
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use rdkafka::{
     ClientConfig,
     error::{KafkaError, RDKafkaErrorCode},
@@ -78,9 +78,14 @@ impl DeadLetterProducer {
         letters: &[DeadLetter],
         waiting: &(dyn Fn(String) + Sync),
     ) -> Result<(), DeadLetterError> {
-        let mut sent =
-            stream::iter(letters).map(|letter| self.write(letter, waiting)).buffer_unordered(MAX_OUTSTANDING);
-        while let Some(result) = sent.next().await {
+        let mut outstanding = FuturesUnordered::new();
+        for letter in letters {
+            if outstanding.len() == MAX_OUTSTANDING {
+                outstanding.next().await.transpose()?;
+            }
+            outstanding.push(self.write(letter, waiting));
+        }
+        while let Some(result) = outstanding.next().await {
             result?;
         }
         Ok(())

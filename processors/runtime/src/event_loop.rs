@@ -1,0 +1,577 @@
+//! The one loop that owns all consumer state: consumer, processor, open batch and ledger. It runs on a thread of its
+//! own; whatever waits (the sink, dead letters, the registry, blocking requests to Kafka) happens elsewhere and answers
+//! with a [`Letter`].
+
+use crate::{
+    OwnedRecord, Processor, Record, ResolveError, SchemaResolver, Sink, SinkError, StageConfig, StageError,
+    dead_letter::DeadLetterProducer,
+    delivery::{Delivered, Delivery, DeliveryError},
+    health::StageHealth,
+    kafka::{self, KafkaConsumer, RebalanceEvent, Severity},
+    ledger::Committable,
+    mailbox::Mailbox,
+    monitor::{Load, Monitor},
+    parking::Parking,
+    pauses::{Pauses, Standstill},
+    pipeline::{ClosedBatch, Offered, Pipeline, PipelineLimits},
+    rebalance::Rebalancing,
+    record::{Headers, Origin, Payload},
+    worker::{Found, Worker},
+};
+use rdkafka::{
+    consumer::Consumer as _,
+    error::{KafkaError, KafkaResult},
+    message::{BorrowedMessage, Message as _, Timestamp},
+};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{runtime::Handle, task::AbortHandle};
+
+/// Records taken between two looks at the clock and the mailbox.
+const BURST_RECORDS: usize = 1_000;
+/// The loop looks around at least this often. Only timers need it: everything else wakes the loop.
+const MAX_WAIT: Duration = Duration::from_millis(100);
+/// Above the watermark the loop first only stops taking records; pausing makes librdkafka drop what it has fetched and
+/// fetch it again, so that comes when the sink takes longer than this.
+const HOLD_BEFORE_PAUSE: Duration = Duration::from_millis(250);
+/// The topic's end is asked for this often.
+const WATERMARK_INTERVAL: Duration = Duration::from_secs(5);
+
+pub(crate) const ABOUT_SINK: &str = "sink";
+pub(crate) const ABOUT_KAFKA: &str = "kafka";
+pub(crate) const ABOUT_COMMIT: &str = "commit";
+const ABOUT_REGISTRY: &str = "schema registry";
+
+/// What reaches the loop from elsewhere.
+#[derive(Debug)]
+pub(crate) enum Letter {
+    Stop,
+    Rebalance(RebalanceEvent),
+    LookedUp(KafkaResult<Vec<Found>>),
+    SinkReady(Result<(), SinkError>),
+    SinkReleased,
+    Committed { commits: Vec<Committable>, result: KafkaResult<()> },
+    Watermarks(KafkaResult<Vec<(i32, i64)>>),
+    Delivered { batch_id: u64, result: Result<Delivered, DeliveryError> },
+    Waiting { batch_id: u64, what: String },
+    SchemaAnswer { schema_id: u32, answer: Result<(), ResolveError> },
+    RegistryAway(String),
+}
+
+/// A batch handed to the sink.
+struct InFlight {
+    records: u64,
+    held_bytes: usize,
+    oldest_append_ms: i64,
+    dispatched: Instant,
+    task: AbortHandle,
+}
+
+/// The state of one stage.
+pub(crate) struct StageLoop<P: Processor, S> {
+    pub(crate) config: StageConfig,
+    pub(crate) pipeline: Pipeline<P>,
+    pub(crate) sink: Arc<S>,
+    resolver: Arc<dyn SchemaResolver>,
+    dead_letters: Arc<DeadLetterProducer>,
+    pub(crate) consumer: Arc<KafkaConsumer>,
+    pub(crate) worker: Worker,
+    pub(crate) mailbox: Arc<Mailbox<Letter>>,
+    pub(crate) runtime: Handle,
+    pub(crate) closed: VecDeque<ClosedBatch<P::Row>>,
+    in_flight: BTreeMap<u64, InFlight>,
+    queued_bytes: usize,
+    pub(crate) rebalancing: Rebalancing,
+    pub(crate) pauses: Pauses,
+    pub(crate) parking: Parking,
+    pub(crate) monitor: Monitor,
+    pub(crate) stopping: bool,
+    pub(crate) is_commit_outstanding: bool,
+    last_commit: Instant,
+    is_watermark_outstanding: bool,
+    last_watermarks: Instant,
+    holding_since: Option<Instant>,
+    started: Instant,
+}
+
+impl<P, S> StageLoop<P, S>
+where
+    P: Processor,
+    S: Sink<Row = P::Row>,
+{
+    pub fn new(
+        config: StageConfig,
+        processor: P,
+        sink: Arc<S>,
+        resolver: Arc<dyn SchemaResolver>,
+        mailbox: Arc<Mailbox<Letter>>,
+        health: Arc<StageHealth>,
+    ) -> Result<Self, StageError> {
+        let name = processor.name();
+        let consumer = kafka::consumer(&config, &mailbox).map_err(|e| kafka_error("no consumer", &e))?;
+        let worker = Worker::start(Arc::clone(&consumer), config.topic.clone(), Arc::clone(&mailbox))
+            .map_err(|e| StageError::Kafka(format!("no thread for requests: {e}")))?;
+        let settings = &config.settings;
+        let dead_letters = DeadLetterProducer::new(
+            &config.client_properties,
+            &config.dead_letter_topic,
+            &config.topic,
+            name,
+            settings.max_dead_letter_payload_bytes,
+        );
+        let now = Instant::now();
+        Ok(Self {
+            pipeline: Pipeline::new(processor, config.topic.clone(), PipelineLimits::from(settings)),
+            monitor: Monitor::new(name, health, Duration::from_millis(settings.stall_timeout_ms)),
+            config,
+            sink,
+            resolver,
+            dead_letters: Arc::new(dead_letters),
+            consumer,
+            worker,
+            mailbox,
+            runtime: Handle::current(),
+            closed: VecDeque::new(),
+            in_flight: BTreeMap::new(),
+            queued_bytes: 0,
+            rebalancing: Rebalancing::default(),
+            pauses: Pauses::default(),
+            parking: Parking::default(),
+            stopping: false,
+            is_commit_outstanding: false,
+            last_commit: now,
+            is_watermark_outstanding: false,
+            last_watermarks: now,
+            holding_since: None,
+            started: now,
+        })
+    }
+
+    /// Runs until a stop is asked for and everything is drained, or until an error ends it.
+    pub fn run(mut self) -> Result<(), StageError> {
+        let outcome = self
+            .consumer
+            .subscribe(&[&self.config.topic])
+            .map_err(|e| kafka_error("can't subscribe", &e))
+            .and_then(|()| self.turn_until_released());
+        self.close();
+        outcome
+    }
+
+    fn turn_until_released(&mut self) -> Result<(), StageError> {
+        loop {
+            while let Some(letter) = self.mailbox.take() {
+                self.receive(letter)?;
+            }
+            if self.advance_rebalance()? {
+                return Ok(());
+            }
+            let is_busy = self.take_burst()?;
+            let now_ms = self.now_ms();
+            // While the sink is busy the open batch goes on growing: bigger batches when it is slow.
+            let is_idle_sink = self.closed.is_empty() && self.in_flight.len() < self.max_in_flight();
+            if is_idle_sink && self.pipeline.batcher(now_ms).is_due(now_ms) {
+                self.close_batch()?;
+            }
+            self.dispatch();
+            self.apply_back_pressure()?;
+            self.commit_if_due();
+            self.look_at_watermarks_if_due();
+            let load = Load {
+                is_holding: self.pipeline.ledger().open_records() > 0
+                    || self.pipeline.ledger().unacknowledged_batches() > 0,
+                bytes: self.held_bytes(),
+            };
+            self.monitor.report(self.pipeline.ledger(), &self.pauses, load)?;
+            if !is_busy {
+                let timeout = self.wait_timeout(is_idle_sink);
+                self.mailbox.wait(timeout);
+            }
+        }
+    }
+
+    fn receive(&mut self, letter: Letter) -> Result<(), StageError> {
+        match letter {
+            Letter::Stop => self.begin_stop(),
+            Letter::Rebalance(event) => self.rebalancing.push(event),
+            Letter::LookedUp(found) => self.looked_up(found)?,
+            Letter::SinkReady(result) => self.sink_ready(result)?,
+            Letter::SinkReleased => self.rebalancing.sink_released(),
+            Letter::Committed { commits, result } => self.committed(&commits, result)?,
+            Letter::Watermarks(highs) => self.watermarks(highs),
+            Letter::Delivered { batch_id, result } => self.delivered(batch_id, result)?,
+            Letter::Waiting { batch_id, what } => {
+                if self.in_flight.contains_key(&batch_id) {
+                    // Known, and bounded by a deadline of its own: not a stall.
+                    self.monitor.progress();
+                    self.monitor.complain(ABOUT_SINK, what);
+                }
+            }
+            Letter::SchemaAnswer { schema_id, answer } => self.schema_answer(schema_id, &answer)?,
+            Letter::RegistryAway(detail) => {
+                self.monitor.metrics.waiting_for_registry.set(1.0);
+                self.monitor.complain(ABOUT_REGISTRY, detail);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes records until there are none, or there is something else to do. Answers whether there may be more.
+    fn take_burst(&mut self) -> Result<bool, StageError> {
+        if self.holding_since.is_some() && !self.pauses.back_pressure() {
+            return Ok(false);
+        }
+        let consumer = Arc::clone(&self.consumer);
+        // An event that isn't a record looks like an empty queue: only two in a row count.
+        let mut empty_polls = 0;
+        for _ in 0..BURST_RECORDS {
+            match consumer.poll(Duration::ZERO) {
+                None => {
+                    empty_polls += 1;
+                    if empty_polls == 2 {
+                        return Ok(false);
+                    }
+                }
+                Some(Err(error)) => self.consumer_error(&error)?,
+                Some(Ok(message)) => {
+                    empty_polls = 0;
+                    self.take(&message)?;
+                    if self.pipeline.is_full() {
+                        self.close_batch()?;
+                        return Ok(true);
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    #[inline]
+    fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<(), StageError> {
+        let appended_at_ms = match message.timestamp() {
+            Timestamp::CreateTime(at) | Timestamp::LogAppendTime(at) => at,
+            Timestamp::NotAvailable => 0,
+        };
+        let record = Record {
+            origin: Origin { partition: message.partition(), offset: message.offset() },
+            appended_at_ms,
+            key: message.key(),
+            payload: message.payload().map_or(Payload::Tombstone, Payload::Value),
+            headers: Headers::Consumed(message),
+        };
+        // Given up partitions: whoever gets them next reads this again.
+        if self.stopping || self.rebalancing.is_leaving(record.origin.partition) {
+            return Ok(());
+        }
+        if self.pauses.any_standing() {
+            match self.pauses.standstill(record.origin.partition) {
+                Some(Standstill::Schema { .. }) => {
+                    self.parking.hold(OwnedRecord::copy_of(&record));
+                    return Ok(());
+                }
+                Some(Standstill::Upgrade { .. }) => return Ok(()),
+                None => {}
+            }
+        }
+        self.offer(&record).map(|_| ())
+    }
+
+    /// Gives a record to the processor; false if its partition stands still now.
+    #[inline]
+    fn offer(&mut self, record: &Record<'_>) -> Result<bool, StageError> {
+        match self.pipeline.offer(record).map_err(|e| self.processor_error(&e))? {
+            Offered::Taken | Offered::Refused | Offered::Skipped => Ok(true),
+            Offered::SchemaMissing(schema_id) => self.schema_missing(record, schema_id),
+            Offered::UpgradeNeeded(what) => {
+                let Origin { partition, offset } = record.origin;
+                tracing::error!(
+                    processor = self.pipeline.name(),
+                    partition,
+                    offset,
+                    "upgrade needed: {what}; the partition waits, others go on"
+                );
+                self.pauses.stand(partition, Standstill::Upgrade { offset, what });
+                self.apply_pauses()?;
+                Ok(false)
+            }
+        }
+    }
+
+    fn schema_missing(&mut self, record: &Record<'_>, schema_id: u32) -> Result<bool, StageError> {
+        if let Some(verdict) = self.parking.verdict(schema_id) {
+            self.pipeline.refuse_unknown_schema(record, verdict.to_string());
+            return Ok(true);
+        }
+        self.parking
+            .ask(schema_id, &self.resolver, &self.mailbox, &self.runtime)
+            .map_err(|detail| StageError::Processor { processor: self.pipeline.name(), detail })?;
+        self.parking.put_back(OwnedRecord::copy_of(record));
+        self.pauses.stand(record.origin.partition, Standstill::Schema { schema_id });
+        self.apply_pauses()?;
+        Ok(false)
+    }
+
+    fn schema_answer(&mut self, schema_id: u32, answer: &Result<(), ResolveError>) -> Result<(), StageError> {
+        self.parking.answered(schema_id, answer);
+        if !self.parking.is_asking() {
+            self.monitor.metrics.waiting_for_registry.set(0.0);
+            self.monitor.withdraw(ABOUT_REGISTRY);
+        }
+        let waiting: Vec<i32> = self
+            .pauses
+            .standing()
+            .filter(|(_, why)| **why == Standstill::Schema { schema_id })
+            .map(|(partition, _)| partition)
+            .collect();
+        for partition in waiting {
+            self.pauses.go_on(partition);
+            while let Some(held) = self.parking.take_first(partition) {
+                if !self.offer(&held.as_record())? {
+                    break;
+                }
+                self.parking.went_through(schema_id);
+            }
+        }
+        self.monitor.progress();
+        self.apply_pauses()
+    }
+
+    /// Closes the open batch and queues it for the sink.
+    pub(crate) fn close_batch(&mut self) -> Result<(), StageError> {
+        if let Some(closed) = self.pipeline.close().map_err(|e| self.processor_error(&e))? {
+            self.queued_bytes += closed.held_bytes;
+            self.closed.push_back(closed);
+            self.dispatch();
+        }
+        Ok(())
+    }
+
+    fn max_in_flight(&self) -> usize {
+        self.sink.max_batches_in_flight().max(1)
+    }
+
+    fn dispatch(&mut self) {
+        while self.in_flight.len() < self.max_in_flight() {
+            let Some(closed) = self.closed.pop_front() else { return };
+            let batch_id = closed.batch.id;
+            let (records, held_bytes, oldest_append_ms) =
+                (closed.records, closed.held_bytes, closed.oldest_append_ms);
+            let (sink, dead_letters) = (Arc::clone(&self.sink), Arc::clone(&self.dead_letters));
+            let settings = self.config.settings.clone();
+            let mut answer = Answer { mailbox: Arc::clone(&self.mailbox), batch_id, is_given: false };
+            let task = self.runtime.spawn(async move {
+                let mailbox = Arc::clone(&answer.mailbox);
+                let waiting = move |what| mailbox.post(Letter::Waiting { batch_id, what });
+                let delivery = Delivery {
+                    sink: &*sink,
+                    dead_letters: &dead_letters,
+                    settings: &settings,
+                    waiting: &waiting,
+                };
+                let result = delivery.deliver(closed).await;
+                answer.give(result);
+            });
+            let in_flight = InFlight {
+                records,
+                held_bytes,
+                oldest_append_ms,
+                dispatched: Instant::now(),
+                task: task.abort_handle(),
+            };
+            self.in_flight.insert(batch_id, in_flight);
+        }
+    }
+
+    fn delivered(
+        &mut self,
+        batch_id: u64,
+        result: Result<Delivered, DeliveryError>,
+    ) -> Result<(), StageError> {
+        let Some(batch) = self.in_flight.remove(&batch_id) else { return Ok(()) };
+        self.queued_bytes -= batch.held_bytes;
+        let delivered = result.map_err(|error| match error {
+            DeliveryError::DeadLetter(error) => StageError::Kafka(error.to_string()),
+            error => StageError::Sink { processor: self.pipeline.name(), detail: error.to_string() },
+        })?;
+        self.monitor.withdraw(ABOUT_SINK);
+        self.monitor.completed(batch.records, batch.oldest_append_ms, batch.dispatched, &delivered);
+        self.pipeline.complete(batch_id).map_err(|e| self.processor_error(&e))?;
+        self.dispatch();
+        Ok(())
+    }
+
+    /// Drops from batches not yet written what stems from partitions that are gone.
+    pub(crate) fn forget_queued(&mut self, partitions: &[i32]) {
+        self.closed.iter_mut().for_each(|closed| closed.forget(partitions));
+    }
+
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.queued_bytes + self.pipeline.open_bytes()
+    }
+
+    fn apply_back_pressure(&mut self) -> Result<(), StageError> {
+        let held = self.held_bytes();
+        if self.holding_since.is_some() && held <= self.config.settings.resume_below_bytes {
+            self.holding_since = None;
+        } else if self.holding_since.is_none() && held >= self.config.settings.pause_above_bytes {
+            self.holding_since = Some(Instant::now());
+        }
+        let must_pause = self.holding_since.is_some_and(|since| since.elapsed() >= HOLD_BEFORE_PAUSE);
+        if must_pause || self.holding_since.is_none() {
+            self.pauses.set_back_pressure(must_pause);
+        }
+        self.apply_pauses()
+    }
+
+    pub(crate) fn apply_pauses(&mut self) -> Result<(), StageError> {
+        let (pause, resume) = self.pauses.changes();
+        let topic = &self.config.topic;
+        if !pause.is_empty() {
+            let list = kafka::list(topic, pause);
+            self.consumer.pause(&list).map_err(|e| kafka_error("can't pause partitions", &e))?;
+        }
+        if !resume.is_empty() {
+            let list = kafka::list(topic, resume);
+            self.consumer.resume(&list).map_err(|e| kafka_error("can't resume partitions", &e))?;
+        }
+        Ok(())
+    }
+
+    fn commit_if_due(&mut self) {
+        let interval = Duration::from_millis(self.config.settings.commit_interval_ms);
+        if !self.is_commit_outstanding && self.last_commit.elapsed() >= interval {
+            self.commit(|_| true);
+        }
+    }
+
+    /// Commits what is acknowledged of the chosen partitions. False if there is nothing.
+    pub(crate) fn commit(&mut self, chosen: impl Fn(i32) -> bool) -> bool {
+        let mut commits = self.pipeline.committable();
+        commits.retain(|commit| chosen(commit.partition));
+        self.last_commit = Instant::now();
+        if commits.is_empty() {
+            return false;
+        }
+        self.is_commit_outstanding = true;
+        self.worker.commit(commits);
+        true
+    }
+
+    fn committed(&mut self, commits: &[Committable], result: KafkaResult<()>) -> Result<(), StageError> {
+        self.is_commit_outstanding = false;
+        match result {
+            Ok(()) => {
+                self.monitor.withdraw(ABOUT_COMMIT);
+                self.pipeline.committed(commits);
+            }
+            Err(error) => {
+                self.monitor.metrics.commit_failures.increment(1);
+                if let Severity::Final(detail) = kafka::severity(&error, &self.config) {
+                    return Err(StageError::Kafka(detail));
+                }
+                self.monitor.complain(ABOUT_COMMIT, format!("offsets were not committed: {error}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn look_at_watermarks_if_due(&mut self) {
+        let is_due = self.last_watermarks.elapsed() >= WATERMARK_INTERVAL;
+        let partitions = if is_due { self.pipeline.ledger().partitions() } else { return };
+        if !self.is_watermark_outstanding && !partitions.is_empty() && !self.stopping {
+            self.is_watermark_outstanding = true;
+            self.worker.watermarks(partitions);
+        }
+    }
+
+    fn watermarks(&mut self, highs: KafkaResult<Vec<(i32, i64)>>) {
+        self.is_watermark_outstanding = false;
+        self.last_watermarks = Instant::now();
+        match highs {
+            Ok(highs) => {
+                self.monitor.withdraw(ABOUT_KAFKA);
+                let held = self.pipeline.ledger();
+                for (partition, high) in highs {
+                    if held.durable_offset(partition).is_some() {
+                        self.monitor.high(partition, high);
+                    }
+                }
+            }
+            Err(error) => self.monitor.complain(ABOUT_KAFKA, error.to_string()),
+        }
+    }
+
+    fn consumer_error(&mut self, error: &KafkaError) -> Result<(), StageError> {
+        match kafka::severity(error, &self.config) {
+            Severity::Final(detail) => Err(StageError::Kafka(detail)),
+            Severity::Passing => {
+                self.monitor.complain(ABOUT_KAFKA, error.to_string());
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn processor_error(&self, error: &crate::ProcessError) -> StageError {
+        StageError::Processor { processor: self.pipeline.name(), detail: error.to_string() }
+    }
+
+    fn now_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    fn wait_timeout(&mut self, is_idle_sink: bool) -> Duration {
+        let now_ms = self.now_ms();
+        let due = self.pipeline.batcher(now_ms).due_in_ms(now_ms).filter(|_| is_idle_sink);
+        due.map_or(MAX_WAIT, |ms| Duration::from_millis(ms).min(MAX_WAIT))
+    }
+
+    /// Leaves the group and lets go of everything, within about a second.
+    fn close(mut self) {
+        std::mem::take(&mut self.in_flight).into_values().for_each(|batch| batch.task.abort());
+        self.parking.abort();
+        self.consumer.context().set_closing();
+        self.consumer.unsubscribe();
+        let name = self.pipeline.name();
+        let is_free = self.worker.stop(Duration::from_millis(300));
+        let consumer = self.consumer;
+        let (closing, closed) = std::sync::mpsc::channel::<()>();
+        let spawned = std::thread::Builder::new().name("kafka-close".into()).spawn(move || {
+            drop(consumer);
+            drop(closing);
+        });
+        let timed_out = Err(std::sync::mpsc::RecvTimeoutError::Timeout);
+        let is_closed = spawned.is_ok() && closed.recv_timeout(Duration::from_secs(1)) != timed_out;
+        if !is_free || !is_closed {
+            tracing::warn!(processor = name, "Kafka didn't answer; the group notices by its session timeout");
+        }
+    }
+}
+
+/// Answers for a batch even if the sink's task panics.
+struct Answer {
+    mailbox: Arc<Mailbox<Letter>>,
+    batch_id: u64,
+    is_given: bool,
+}
+
+impl Answer {
+    fn give(&mut self, result: Result<Delivered, DeliveryError>) {
+        self.is_given = true;
+        self.mailbox.post(Letter::Delivered { batch_id: self.batch_id, result });
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if !self.is_given {
+            self.give(Err(DeliveryError::Fatal("the write panicked or was given up".into())));
+        }
+    }
+}
+
+pub(crate) fn kafka_error(what: &str, error: &KafkaError) -> StageError {
+    StageError::Kafka(format!("{what}: {error}"))
+}

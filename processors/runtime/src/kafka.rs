@@ -1,0 +1,213 @@
+//! The Kafka consumer of a stage: its settings, and its callbacks turned into letters to the loop.
+
+use crate::{StageConfig, event_loop::Letter, mailbox::Mailbox};
+use rdkafka::{
+    ClientConfig, ClientContext,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    topic_partition_list::{Offset, TopicPartitionList},
+    types::RDKafkaRespErr,
+};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+/// What may be overridden in the client properties: sizes that keep the process small, and times.
+const TUNABLES: [(&str, &str); 8] = [
+    ("queued.max.messages.kbytes", "16384"),
+    ("fetch.message.max.bytes", "2097152"),
+    ("fetch.max.bytes", "16777216"),
+    // The default of a second stalls a consumer that is slower than the broker.
+    ("fetch.queue.backoff.ms", "10"),
+    ("max.poll.interval.ms", "300000"),
+    ("reconnect.backoff.max.ms", "2000"),
+    ("socket.keepalive.enable", "true"),
+    ("topic.metadata.refresh.interval.ms", "30000"),
+];
+
+/// What the runtime's promises rest on.
+const FIXED: [(&str, &str); 5] = [
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("auto.offset.reset", "error"),
+    ("partition.assignment.strategy", "cooperative-sticky"),
+    ("allow.auto.create.topics", "false"),
+];
+
+/// A member that died without leaving is noticed after this long …
+const SESSION_TIMEOUT_MS: &str = "10000";
+/// … or, where its place is kept for it (static membership), after this long.
+const STATIC_SESSION_TIMEOUT_MS: &str = "45000";
+
+pub(crate) type KafkaConsumer = BaseConsumer<Context>;
+
+/// What the group wants of this member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum RebalanceEvent {
+    Assign(Vec<i32>),
+    Revoke { partitions: Vec<i32>, lost: bool },
+}
+
+/// Callbacks. They run inside `poll`, and only leave letters: the loop drains, commits and answers the group itself.
+/// librdkafka keeps sending heartbeats while it waits for that answer, and pauses the partitions meanwhile.
+pub(crate) struct Context {
+    mailbox: Arc<Mailbox<Letter>>,
+    closing: AtomicBool,
+}
+
+impl Context {
+    /// From now on, revocations are answered at once: everything is drained already.
+    pub fn set_closing(&self) {
+        self.closing.store(true, Ordering::Release);
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        match level {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error => tracing::error!(target: "librdkafka", facility, "{message}"),
+            RDKafkaLogLevel::Warning => tracing::warn!(target: "librdkafka", facility, "{message}"),
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+                tracing::info!(target: "librdkafka", facility, "{message}");
+            }
+            RDKafkaLogLevel::Debug => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        }
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        err: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
+        let numbers: Vec<i32> = partitions.elements().iter().map(|e| e.partition()).collect();
+        if err == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            if !self.closing.load(Ordering::Acquire) {
+                self.mailbox.post(Letter::Rebalance(RebalanceEvent::Assign(numbers)));
+            }
+            return;
+        }
+        if self.closing.load(Ordering::Acquire) {
+            let _ = answer_revocation(consumer, partitions);
+        } else {
+            let lost = consumer.assignment_lost();
+            self.mailbox.post(Letter::Rebalance(RebalanceEvent::Revoke { partitions: numbers, lost }));
+        }
+    }
+}
+
+/// Tells the group that the partitions are given up.
+pub(crate) fn answer_revocation(
+    consumer: &KafkaConsumer,
+    partitions: &TopicPartitionList,
+) -> KafkaResult<()> {
+    match consumer.rebalance_protocol() {
+        RebalanceProtocol::Cooperative => consumer.incremental_unassign(partitions),
+        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.unassign(),
+    }
+}
+
+/// Tells the group that the partitions are taken, and where reading begins.
+pub(crate) fn answer_assignment(
+    consumer: &KafkaConsumer,
+    partitions: &TopicPartitionList,
+) -> KafkaResult<()> {
+    match consumer.rebalance_protocol() {
+        RebalanceProtocol::Cooperative => consumer.incremental_assign(partitions),
+        RebalanceProtocol::Eager | RebalanceProtocol::None => consumer.assign(partitions),
+    }
+}
+
+/// A consumer that wakes the mailbox when there is something to poll.
+pub(crate) fn consumer(
+    config: &StageConfig,
+    mailbox: &Arc<Mailbox<Letter>>,
+) -> KafkaResult<Arc<KafkaConsumer>> {
+    let mut client = ClientConfig::new();
+    client.extend(TUNABLES.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    match &config.settings.instance_id {
+        None => client.set("session.timeout.ms", SESSION_TIMEOUT_MS),
+        Some(id) => client.set("session.timeout.ms", STATIC_SESSION_TIMEOUT_MS).set("group.instance.id", id),
+    };
+    client.set("heartbeat.interval.ms", "2000");
+    client.extend(config.client_properties.iter().cloned());
+    client.extend(FIXED.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    client.set("group.id", &config.group_id);
+    let context = Context { mailbox: Arc::clone(mailbox), closing: AtomicBool::new(false) };
+    let mut consumer: KafkaConsumer = client.create_with_context(context)?;
+    let nudged = Arc::clone(mailbox);
+    consumer.set_nonempty_callback(move || nudged.nudge());
+    Ok(Arc::new(consumer))
+}
+
+/// A list of one topic's partitions.
+pub(crate) fn list(topic: &str, partitions: impl IntoIterator<Item = i32>) -> TopicPartitionList {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(topic, partition);
+    }
+    list
+}
+
+/// The same with an offset each.
+pub(crate) fn list_at(
+    topic: &str,
+    offsets: impl IntoIterator<Item = (i32, i64)>,
+) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in offsets {
+        list.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+    }
+    Ok(list)
+}
+
+/// What an error of `poll` or `commit` means for the stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Severity {
+    /// librdkafka goes on trying by itself.
+    Passing,
+    /// Waiting doesn't mend it; in words, with what to do.
+    Final(String),
+}
+
+/// Judges an error.
+pub(crate) fn severity(error: &KafkaError, config: &StageConfig) -> Severity {
+    let (topic, group) = (&config.topic, &config.group_id);
+    if let KafkaError::MessageConsumptionFatal(code) = error {
+        return Severity::Final(format!("the consumer of group {group} can't go on: {code}"));
+    }
+    Severity::Final(match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+            out_of_range_help(topic, group)
+        }
+        Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => {
+            format!("topic {topic} does not exist; make it with `claims topics apply`")
+        }
+        Some(
+            code @ (RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+            | RDKafkaErrorCode::ClusterAuthorizationFailed
+            | RDKafkaErrorCode::SaslAuthenticationFailed
+            | RDKafkaErrorCode::Authentication
+            | RDKafkaErrorCode::FencedInstanceId
+            | RDKafkaErrorCode::Fatal),
+        ) => format!("group {group} on topic {topic}: {code}"),
+        _ => return Severity::Passing,
+    })
+}
+
+/// What to do about offsets that the log doesn't have.
+pub(crate) fn out_of_range_help(topic: &str, group: &str) -> String {
+    format!(
+        "group {group} stands at an offset that topic {topic} doesn't have (any more): records were removed before they \
+         were read, or the topic was made anew. Nothing was skipped. Reset the group's offsets on purpose with \
+         `kafka-consumer-groups.sh --group {group} --topic {topic} --reset-offsets --to-earliest --execute`"
+    )
+}

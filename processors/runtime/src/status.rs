@@ -1,0 +1,65 @@
+//! The small HTTP server beside a running stage: `/metrics`, `/health/live`, `/health/ready`.
+
+use crate::{
+    Shutdown,
+    health::{self, StageStatus},
+};
+use axum::{
+    Json, Router,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+use serde::Serialize;
+
+/// The server could not listen, or broke.
+#[derive(Debug, thiserror::Error)]
+#[error("status server on {listen}: {source}")]
+pub struct StatusError {
+    listen: String,
+    source: std::io::Error,
+}
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    stages: Vec<StageStatus>,
+}
+
+/// Serves until `shutdown`. `render` gives the metrics in Prometheus' text format (see [`crate::metrics::install`]).
+pub async fn serve_status<F>(listen: &str, render: F, mut shutdown: Shutdown) -> Result<(), StatusError>
+where
+    F: Fn() -> String + Clone + Send + Sync + 'static,
+{
+    let failed = |source| StatusError { listen: listen.to_owned(), source };
+    let listener = tokio::net::TcpListener::bind(listen).await.map_err(failed)?;
+    tracing::info!(%listen, "serving /metrics, /health/live, /health/ready");
+    axum::serve(listener, router(render))
+        .with_graceful_shutdown(async move { shutdown.requested().await })
+        .await
+        .map_err(failed)
+}
+
+/// The routes, for a server of one's own.
+pub fn router<F>(render: F) -> Router
+where
+    F: Fn() -> String + Clone + Send + Sync + 'static,
+{
+    let metrics = move || {
+        let text = render();
+        async move { ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text) }
+    };
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/health/live", get(|| async { answer(health::is_live) }))
+        .route("/health/ready", get(|| async { answer(health::is_ready) }))
+}
+
+fn answer(is_good: impl Fn(&[StageStatus]) -> bool) -> impl IntoResponse {
+    let stages = health::stages();
+    let (code, status) = match is_good(&stages) {
+        true => (StatusCode::OK, "ok"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+    };
+    (code, Json(Health { status, stages }))
+}

@@ -1,0 +1,130 @@
+//! The requests to Kafka that block: commits, committed offsets, watermarks. A thread of its own makes them, one after
+//! the other, so that the loop never stops polling; every answer is a letter. Commits are synchronous ones: the client
+//! library tells the result of those alone.
+
+use crate::{
+    event_loop::Letter,
+    kafka::{KafkaConsumer, list, list_at},
+    ledger::Committable,
+    mailbox::Mailbox,
+};
+use rdkafka::{
+    consumer::{CommitMode, Consumer as _},
+    error::{KafkaError, KafkaResult},
+    topic_partition_list::Offset,
+};
+use std::{
+    sync::{Arc, mpsc},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// One request is given up after this long.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What Kafka says about a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub partition: i32,
+    pub committed: Option<i64>,
+    /// First offset in the log.
+    pub low: i64,
+    /// Offset after the last.
+    pub high: i64,
+}
+
+enum Task {
+    Commit(Vec<Committable>),
+    LookUp(Vec<i32>),
+    Watermarks(Vec<i32>),
+}
+
+/// The thread's handle. At most one task of each kind is outstanding: the loop sees to that.
+pub(crate) struct Worker {
+    tasks: Option<mpsc::Sender<Task>>,
+    ended: mpsc::Receiver<()>,
+}
+
+impl Worker {
+    pub fn start(
+        consumer: Arc<KafkaConsumer>,
+        topic: String,
+        mailbox: Arc<Mailbox<Letter>>,
+    ) -> std::io::Result<Self> {
+        let (tasks, inbox) = mpsc::channel();
+        let (ending, ended) = mpsc::channel();
+        thread::Builder::new().name("kafka-requests".into()).spawn(move || {
+            while let Ok(task) = inbox.recv() {
+                mailbox.post(carry_out(&consumer, &topic, task));
+            }
+            drop(consumer);
+            drop(ending);
+        })?;
+        Ok(Self { tasks: Some(tasks), ended })
+    }
+
+    pub fn commit(&self, commits: Vec<Committable>) {
+        self.send(Task::Commit(commits));
+    }
+
+    pub fn look_up(&self, partitions: Vec<i32>) {
+        self.send(Task::LookUp(partitions));
+    }
+
+    pub fn watermarks(&self, partitions: Vec<i32>) {
+        self.send(Task::Watermarks(partitions));
+    }
+
+    fn send(&self, task: Task) {
+        if let Some(tasks) = &self.tasks {
+            let _ = tasks.send(task);
+        }
+    }
+
+    /// Ends the thread; false if it is still busy after `timeout`.
+    pub fn stop(&mut self, timeout: Duration) -> bool {
+        self.tasks = None;
+        self.ended.recv_timeout(timeout) == Err(mpsc::RecvTimeoutError::Disconnected)
+    }
+}
+
+fn carry_out(consumer: &KafkaConsumer, topic: &str, task: Task) -> Letter {
+    match task {
+        Task::Commit(commits) => {
+            let result = list_at(topic, commits.iter().map(|c| (c.partition, c.next_offset)))
+                .and_then(|offsets| consumer.commit(&offsets, CommitMode::Sync));
+            Letter::Committed { commits, result }
+        }
+        Task::LookUp(partitions) => Letter::LookedUp(look_up(consumer, topic, &partitions)),
+        Task::Watermarks(partitions) => {
+            let deadline = Instant::now() + REQUEST_TIMEOUT;
+            let highs = partitions
+                .into_iter()
+                .map(|partition| {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    consumer.fetch_watermarks(topic, partition, left).map(|(_, high)| (partition, high))
+                })
+                .collect();
+            Letter::Watermarks(highs)
+        }
+    }
+}
+
+fn look_up(consumer: &KafkaConsumer, topic: &str, partitions: &[i32]) -> KafkaResult<Vec<Found>> {
+    let committed = consumer.committed_offsets(list(topic, partitions.iter().copied()), REQUEST_TIMEOUT)?;
+    partitions
+        .iter()
+        .map(|&partition| {
+            let element = committed
+                .find_partition(topic, partition)
+                .ok_or_else(|| KafkaError::OffsetFetch(rdkafka::error::RDKafkaErrorCode::UnknownPartition))?;
+            element.error()?;
+            let committed = match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            };
+            let (low, high) = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT)?;
+            Ok(Found { partition, committed, low, high })
+        })
+        .collect()
+}

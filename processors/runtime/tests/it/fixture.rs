@@ -1,0 +1,451 @@
+//! A topic, a processor that is easy to predict, and a sink that records and fails on demand.
+
+use claims_runtime::{
+    Batch, Origin, Payload, ProcessError, Processor, Record, ResolveError, Rows, RuntimeSettings,
+    SchemaResolver, Shutdown, ShutdownTrigger, Sink, SinkError, StageConfig, StageError, run_stage,
+};
+use rdkafka::{
+    ClientConfig, Message as _,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, Consumer as _},
+    message::{Headers as _, OwnedHeaders},
+    producer::{FutureProducer, FutureRecord},
+    topic_partition_list::{Offset, TopicPartitionList},
+    util::Timeout,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tokio::task::JoinHandle;
+
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+fn bootstrap() -> String {
+    std::env::var("CLAIMS_KAFKA__BOOTSTRAP_SERVERS").unwrap_or_else(|_| "127.0.0.1:9092".into())
+}
+
+fn client() -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap());
+    config
+}
+
+/// A topic of the test's own, with its dead-letter topic and consumer group.
+pub struct Topic {
+    pub name: String,
+    pub dead_letters: String,
+    pub group: String,
+    pub partitions: i32,
+    producer: FutureProducer,
+    admin: AdminClient<DefaultClientContext>,
+}
+
+impl Topic {
+    pub async fn new(partitions: i32) -> Self {
+        Self::with_config(partitions, &[]).await
+    }
+
+    pub async fn with_config(partitions: i32, config: &[(&str, &str)]) -> Self {
+        let id = uuid::Uuid::new_v4();
+        let admin: AdminClient<_> = client().create().unwrap();
+        let reached = tokio::task::block_in_place(|| {
+            admin.inner().fetch_metadata(Some("claims-none"), Duration::from_secs(5))
+        });
+        assert!(reached.is_ok(), "no Kafka at {}: run `cargo xtask up`", bootstrap());
+        let topic = Self {
+            name: format!("runtime-it-{id}"),
+            dead_letters: format!("runtime-it-{id}-dead"),
+            group: format!("runtime-it-{id}"),
+            partitions,
+            producer: client()
+                .set("message.max.bytes", "12000000")
+                .set("linger.ms", "5")
+                .set("queue.buffering.max.messages", "1000000")
+                .create()
+                .unwrap(),
+            admin,
+        };
+        let mut source = NewTopic::new(&topic.name, partitions, TopicReplication::Fixed(1))
+            .set("max.message.bytes", "12000000");
+        for (name, value) in config {
+            source = source.set(name, value);
+        }
+        let dead = NewTopic::new(&topic.dead_letters, 1, TopicReplication::Fixed(1));
+        for result in topic.admin.create_topics([&source, &dead], &AdminOptions::new()).await.unwrap() {
+            result.unwrap();
+        }
+        topic
+    }
+
+    /// Sends records with values `from..to`, spread over the partitions in turn; returns when Kafka has them all.
+    pub async fn send_numbers(&self, numbers: std::ops::Range<u64>) {
+        let sends: Vec<_> = numbers
+            .map(|n| {
+                let text = n.to_string();
+                self.producer
+                    .send_result(
+                        FutureRecord::to(&self.topic())
+                            .partition((n % self.partitions as u64) as i32)
+                            .key(&text)
+                            .payload(&text),
+                    )
+                    .unwrap()
+            })
+            .collect();
+        for send in sends {
+            send.await.unwrap().unwrap();
+        }
+    }
+
+    fn topic(&self) -> String {
+        self.name.clone()
+    }
+
+    /// Sends one record; returns its offset.
+    pub async fn send(&self, partition: i32, payload: Option<&[u8]>) -> i64 {
+        self.send_with(partition, Some(b"key"), payload, &[]).await
+    }
+
+    pub async fn send_with(
+        &self,
+        partition: i32,
+        key: Option<&[u8]>,
+        payload: Option<&[u8]>,
+        headers: &[(&str, &[u8])],
+    ) -> i64 {
+        let mut owned = OwnedHeaders::new();
+        for (key, value) in headers {
+            owned = owned.insert(rdkafka::message::Header { key, value: Some(*value) });
+        }
+        let mut record = FutureRecord::<[u8], [u8]>::to(&self.name).partition(partition).headers(owned);
+        record.key = key;
+        record.payload = payload;
+        self.producer.send(record, Timeout::After(PATIENCE)).await.unwrap().offset
+    }
+
+    /// The group's committed offset of every partition.
+    pub fn committed(&self) -> BTreeMap<i32, i64> {
+        let consumer: BaseConsumer = client().set("group.id", &self.group).create().unwrap();
+        let mut list = TopicPartitionList::new();
+        (0..self.partitions).for_each(|p| drop(list.add_partition(&self.name, p)));
+        let committed = consumer.committed_offsets(list, PATIENCE).unwrap();
+        committed
+            .elements()
+            .iter()
+            .filter_map(|e| match e.offset() {
+                Offset::Offset(offset) => Some((e.partition(), offset)),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Commits an offset for the group, while nobody is in it.
+    pub fn commit(&self, partition: i32, offset: i64) {
+        let consumer: BaseConsumer = client().set("group.id", &self.group).create().unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.name, partition, Offset::Offset(offset)).unwrap();
+        consumer.commit(&list, rdkafka::consumer::CommitMode::Sync).unwrap();
+    }
+
+    /// Removes the records below `offset`.
+    pub async fn delete_below(&self, partition: i32, offset: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.name, partition, Offset::Offset(offset)).unwrap();
+        self.admin.delete_records(&list, &AdminOptions::new()).await.unwrap();
+    }
+
+    /// The dead letters, once there are `count`.
+    pub async fn dead_letters(&self, count: usize) -> Vec<DeadRecord> {
+        let consumer: BaseConsumer = client().set("group.id", "none").create().unwrap();
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(&self.dead_letters, 0, Offset::Beginning).unwrap();
+        consumer.assign(&list).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        let mut found = Vec::new();
+        while found.len() < count {
+            assert!(Instant::now() < deadline, "{} of {count} dead letters", found.len());
+            let polled = tokio::task::block_in_place(|| consumer.poll(Duration::from_millis(100)));
+            let Some(Ok(message)) = polled else { continue };
+            let headers = message.headers().map_or_else(BTreeMap::new, |headers| {
+                let text = |v: Option<&[u8]>| String::from_utf8_lossy(v.unwrap_or_default()).into_owned();
+                headers.iter().map(|h| (h.key.to_owned(), text(h.value))).collect()
+            });
+            found.push(DeadRecord {
+                key: message.key().map(<[u8]>::to_vec),
+                payload: message.payload().map(<[u8]>::to_vec),
+                headers,
+            });
+        }
+        found
+    }
+
+    pub fn config(&self, settings: RuntimeSettings) -> StageConfig {
+        StageConfig {
+            client_properties: vec![("bootstrap.servers".into(), bootstrap())],
+            group_id: self.group.clone(),
+            topic: self.name.clone(),
+            dead_letter_topic: self.dead_letters.clone(),
+            settings,
+        }
+    }
+}
+
+pub struct DeadRecord {
+    pub key: Option<Vec<u8>>,
+    pub payload: Option<Vec<u8>>,
+    pub headers: BTreeMap<String, String>,
+}
+
+/// Limits that make tests fast.
+pub fn quick() -> RuntimeSettings {
+    RuntimeSettings {
+        max_batch_records: 100,
+        max_batch_age_ms: 20,
+        commit_interval_ms: 50,
+        sink_retry_min_backoff_ms: 5,
+        sink_retry_max_backoff_ms: 20,
+        stall_timeout_ms: 60_000,
+        ..RuntimeSettings::default()
+    }
+}
+
+/// One row per value. Words with a meaning: `poison…` is refused, `fatal` ends the stage, `schema:N` misses schema N
+/// until it is known, `upgrade` asks for one.
+pub struct Plain {
+    pub known: Arc<Mutex<BTreeSet<u32>>>,
+    /// What `assigned` asks for instead of the committed offset.
+    pub needs: Option<i64>,
+    pub seen: Arc<Mutex<Vec<Origin>>>,
+    pub acknowledged: Arc<Mutex<Vec<(u64, Vec<(i32, i64)>)>>>,
+}
+
+impl Plain {
+    pub fn new() -> Self {
+        Self { known: Arc::default(), needs: None, seen: Arc::default(), acknowledged: Arc::default() }
+    }
+}
+
+impl Processor for Plain {
+    type Row = String;
+
+    fn name(&self) -> &'static str {
+        "plain"
+    }
+
+    fn assigned(&mut self, _: i32, next_offset: Option<i64>) -> Result<Option<i64>, ProcessError> {
+        Ok(self.needs.or(next_offset))
+    }
+
+    fn process(&mut self, record: &Record<'_>, rows: &mut Rows<String>) -> Result<(), ProcessError> {
+        let Payload::Value(bytes) = record.payload else {
+            self.seen.lock().unwrap().push(record.origin);
+            return Ok(());
+        };
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        if text.starts_with("poison") {
+            return Err(ProcessError::Poison { reason: "malformed", detail: "it says so".into() });
+        }
+        if text == "fatal" {
+            return Err(ProcessError::Fatal("the store is broken".into()));
+        }
+        if text == "upgrade" {
+            return Err(ProcessError::UpgradeNeeded("an event type of tomorrow".into()));
+        }
+        if let Some(id) = text.strip_prefix("schema:").and_then(|id| id.parse().ok())
+            && !self.known.lock().unwrap().contains(&id)
+        {
+            return Err(ProcessError::SchemaMissing { schema_id: id });
+        }
+        self.seen.lock().unwrap().push(record.origin);
+        let bytes = text.len();
+        rows.push(record.origin, text, bytes);
+        Ok(())
+    }
+
+    fn batch_acknowledged(&mut self, id: u64, next_offsets: &[(i32, i64)]) -> Result<(), ProcessError> {
+        self.acknowledged.lock().unwrap().push((id, next_offsets.to_vec()));
+        Ok(())
+    }
+}
+
+type Answer = dyn Fn(&Batch<String>) -> Result<(), SinkError> + Send + Sync;
+
+/// Keeps what it is given; `answer` may refuse.
+pub struct Recording {
+    pub rows: Mutex<Vec<(Origin, String)>>,
+    pub batches: Mutex<Vec<(u64, u32, usize)>>,
+    pub assigned: Mutex<Vec<Vec<i32>>>,
+    pub revoked: Mutex<Vec<Vec<i32>>>,
+    pub writing: AtomicUsize,
+    pub max_writing: AtomicUsize,
+    pub gate: tokio::sync::Semaphore,
+    answer: Box<Answer>,
+    in_flight: usize,
+}
+
+impl Recording {
+    pub fn new() -> Arc<Self> {
+        Self::answering(|_| Ok(()))
+    }
+
+    pub fn answering(
+        answer: impl Fn(&Batch<String>) -> Result<(), SinkError> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Self::with(1, tokio::sync::Semaphore::MAX_PERMITS, answer)
+    }
+
+    /// `permits` writes may go through until more permits are added to the gate.
+    pub fn with(
+        in_flight: usize,
+        permits: usize,
+        answer: impl Fn(&Batch<String>) -> Result<(), SinkError> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            rows: Mutex::default(),
+            batches: Mutex::default(),
+            assigned: Mutex::default(),
+            revoked: Mutex::default(),
+            writing: AtomicUsize::new(0),
+            max_writing: AtomicUsize::new(0),
+            gate: tokio::sync::Semaphore::new(permits),
+            answer: Box::new(answer),
+            in_flight,
+        })
+    }
+
+    pub fn len(&self) -> usize {
+        self.rows.lock().unwrap().len()
+    }
+
+    pub fn texts(&self) -> BTreeSet<String> {
+        self.rows.lock().unwrap().iter().map(|(_, text)| text.clone()).collect()
+    }
+
+    /// Per partition, the highest offset written.
+    pub fn highest(&self) -> BTreeMap<i32, i64> {
+        let mut highest = BTreeMap::new();
+        for (origin, _) in self.rows.lock().unwrap().iter() {
+            let entry = highest.entry(origin.partition).or_insert(origin.offset);
+            *entry = (*entry).max(origin.offset);
+        }
+        highest
+    }
+}
+
+impl Sink for Recording {
+    type Row = String;
+
+    async fn assigned(&self, partitions: &[i32]) -> Result<(), SinkError> {
+        self.assigned.lock().unwrap().push(partitions.to_vec());
+        Ok(())
+    }
+
+    async fn revoked(&self, partitions: &[i32]) {
+        self.revoked.lock().unwrap().push(partitions.to_vec());
+    }
+
+    async fn write(&self, batch: &Batch<String>) -> Result<(), SinkError> {
+        let writing = self.writing.fetch_add(1, Ordering::SeqCst) + 1;
+        self.max_writing.fetch_max(writing, Ordering::SeqCst);
+        self.gate.acquire().await.unwrap().forget();
+        let result = (self.answer)(batch);
+        self.batches.lock().unwrap().push((batch.id, batch.attempt, batch.rows.len()));
+        if result.is_ok() {
+            let rows = batch.origins.iter().copied().zip(batch.rows.iter().cloned());
+            self.rows.lock().unwrap().extend(rows);
+        }
+        self.writing.fetch_sub(1, Ordering::SeqCst);
+        result
+    }
+
+    fn max_batches_in_flight(&self) -> usize {
+        self.in_flight
+    }
+}
+
+/// Answers from a script; by default knows nothing.
+pub struct Registry {
+    pub known: Arc<Mutex<BTreeSet<u32>>>,
+    pub asked: AtomicUsize,
+    answer: Box<dyn Fn(u32, usize) -> Result<(), ResolveError> + Send + Sync>,
+}
+
+impl Registry {
+    pub fn none() -> Arc<Self> {
+        Self::answering(|schema_id, _| Err(ResolveError::NotFound { schema_id }))
+    }
+
+    /// `answer` is given the id and how many times the registry was asked before.
+    pub fn answering(
+        answer: impl Fn(u32, usize) -> Result<(), ResolveError> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { known: Arc::default(), asked: AtomicUsize::new(0), answer: Box::new(answer) })
+    }
+}
+
+impl SchemaResolver for Registry {
+    fn resolve(&self, schema_id: u32) -> Pin<Box<dyn Future<Output = Result<(), ResolveError>> + Send + '_>> {
+        Box::pin(async move {
+            let answer = (self.answer)(schema_id, self.asked.fetch_add(1, Ordering::SeqCst));
+            if answer.is_ok() {
+                self.known.lock().unwrap().insert(schema_id);
+            }
+            answer
+        })
+    }
+}
+
+/// A running stage.
+pub struct Running {
+    trigger: ShutdownTrigger,
+    task: JoinHandle<Result<(), StageError>>,
+}
+
+impl Running {
+    pub fn start(
+        config: StageConfig,
+        processor: Plain,
+        sink: &Arc<Recording>,
+        registry: Arc<Registry>,
+    ) -> Self {
+        let (trigger, shutdown) = Shutdown::new();
+        let sink = Arc::clone(sink);
+        let task = tokio::spawn(run_stage(config, processor, sink, registry, shutdown));
+        Self { trigger, task }
+    }
+
+    /// Stops as SIGTERM does; says how long that took.
+    pub async fn stop(self) -> Duration {
+        let begun = Instant::now();
+        self.trigger.stop();
+        tokio::time::timeout(PATIENCE, self.task).await.expect("it stops").unwrap().unwrap();
+        begun.elapsed()
+    }
+
+    /// Waits for the error that ends the stage.
+    pub async fn error(self) -> StageError {
+        tokio::time::timeout(PATIENCE, self.task).await.expect("it ends").unwrap().unwrap_err()
+    }
+
+    /// Ends it without a drain, as a crash does (the member leaves the group, which a crash doesn't do).
+    pub fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+}
+
+/// Waits until `condition` holds.
+pub async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !tokio::task::block_in_place(&mut condition) {
+        assert!(Instant::now() < deadline, "never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
