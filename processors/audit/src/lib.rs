@@ -1,1 +1,58 @@
-//! .
+//! The audit trail: every record of the events topic in hash-chained Parquet segments, one chain per partition.
+//!
+//! - [`processor`]: records → entries of the trail. Pure.
+//! - [`chain`]: which bytes are hashed. Pure; written down for auditors in `docs/audit.md`.
+//! - [`segment`]: the Parquet files.
+//! - [`store`]: the folder or bucket that they are in.
+//! - [`sink`]: appends to the chains, once each, and compares what comes again.
+//! - [`mod@verify`] and [`mod@show`]: what an auditor asks.
+
+pub mod chain;
+mod check;
+pub mod metrics;
+pub mod processor;
+pub mod record;
+pub mod segment;
+pub mod show;
+pub mod sink;
+pub mod store;
+pub mod verify;
+
+pub use show::{ClaimTrail, ShowOptions, show};
+pub use store::SegmentStore;
+pub use verify::{Report, VerifyOptions, verify};
+
+use claims_runtime::{Shutdown, StageError, run_stage};
+use claims_schemas::SchemaCache;
+use claims_topology::{Config, kafka, registry};
+use processor::{AuditProcessor, TrailEnds};
+use sink::AuditSink;
+use std::sync::Arc;
+
+/// Why the audit ended other than by request.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// The store can't be used.
+    #[error(transparent)]
+    Store(#[from] store::StoreError),
+    /// The schema registry's configuration can't be used.
+    #[error(transparent)]
+    Registry(#[from] registry::RegistryError),
+    /// The stage ended.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+}
+
+/// Runs the audit until `shutdown`.
+pub async fn run(config: &Config, shutdown: Shutdown) -> Result<(), AuditError> {
+    let store = SegmentStore::open(&config.audit)?;
+    tracing::info!(store = store.name(), topic = config.topics.events, "audit trail opened");
+    let schemas = SchemaCache::default();
+    let ends = TrailEnds::default();
+    let resolver = registry::RegistryResolver::new(config, schemas.clone())?;
+    let processor = AuditProcessor::new(schemas, ends.clone());
+    let sink = AuditSink::new(store, config.topics.events.clone(), ends);
+    let stage = kafka::stage_config(config, processor::NAME, &config.audit.runtime);
+    run_stage(stage, processor, Arc::new(sink), Arc::new(resolver), shutdown).await?;
+    Ok(())
+}

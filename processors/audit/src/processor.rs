@@ -1,0 +1,195 @@
+//! The pure half: every record of the topic becomes an entry of the trail.
+
+use crate::record::{Content, Entry, RecordKind};
+use claims_runtime::{Payload, ProcessError, Processor, Record, Rows};
+use claims_schemas::{DecodeError, Event, SchemaCache, codec};
+use claims_topology::topics::{HEADER_CORRELATION_ID, HEADER_TRACEPARENT};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// The stage's name.
+pub const NAME: &str = "audit";
+
+/// Reason of dead letters: the value is no claim event.
+pub const REASON_MALFORMED: &str = "malformed";
+
+/// A header longer than this is not kept.
+const MAX_HEADER_BYTES: usize = 1024;
+
+/// Where the chain of each assigned partition ends: the sink reads it from the store, the processor needs it to see
+/// whether the group has committed more than the trail holds.
+#[derive(Debug, Clone, Default)]
+pub struct TrailEnds(Arc<Mutex<BTreeMap<i32, Option<i64>>>>);
+
+impl TrailEnds {
+    /// Notes the last offset in the trail of a partition (`None`: the trail is empty).
+    pub fn set(&self, partition: i32, last_offset: Option<i64>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, last_offset);
+    }
+
+    /// Forgets a partition.
+    pub fn remove(&self, partition: i32) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
+    }
+
+    /// The offset that the trail of a partition needs next; `None`: nobody has looked.
+    fn next_offset(&self, partition: i32) -> Option<i64> {
+        let ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        ends.get(&partition).map(|last| last.map_or(0, |offset| offset.saturating_add(1)))
+    }
+}
+
+/// Turns records into entries. Its only state is what tells whether the trail has a hole.
+#[derive(Debug)]
+pub struct AuditProcessor {
+    schemas: SchemaCache,
+    ends: TrailEnds,
+    /// Per partition: the group has committed up to here, the trail ends before it.
+    committed: BTreeMap<i32, i64>,
+}
+
+impl AuditProcessor {
+    /// A processor that decodes with `schemas` and learns from `ends` where the trail stands.
+    pub fn new(schemas: SchemaCache, ends: TrailEnds) -> Self {
+        Self { schemas, ends, committed: BTreeMap::new() }
+    }
+
+    /// A record that the group has committed and the trail doesn't hold. Refused ones are rightly missing (they are
+    /// in the dead letters); any other one means that the end of the trail was lost.
+    fn refuse_hole(&self, record: &Record<'_>) -> Result<(), ProcessError> {
+        let partition = record.origin.partition;
+        match self.committed.get(&partition) {
+            Some(&committed) if record.origin.offset < committed => {
+                let next = self.ends.next_offset(partition).unwrap_or(0);
+                Err(ProcessError::Fatal(format!(
+                    "the trail of partition {partition} needs offset {next} next, but the group has committed \
+                     {committed}, and the record at offset {} is not in the trail: its last segments were lost, or \
+                     this is another store. Bring the store back; or, to write the trail on from where it ends, \
+                     stop the processor and reset the group's offset of partition {partition} to {next}",
+                    record.origin.offset
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Processor for AuditProcessor {
+    type Row = Entry;
+
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn assigned(&mut self, partition: i32, next_offset: Option<i64>) -> Result<Option<i64>, ProcessError> {
+        self.committed.remove(&partition);
+        let (Some(committed), Some(needed)) = (next_offset, self.ends.next_offset(partition)) else {
+            return Ok(next_offset);
+        };
+        if needed < committed {
+            self.committed.insert(partition, committed);
+        }
+        Ok(Some(needed.min(committed)))
+    }
+
+    fn revoked(&mut self, partition: i32) -> Result<(), ProcessError> {
+        self.committed.remove(&partition);
+        Ok(())
+    }
+
+    fn process(&mut self, record: &Record<'_>, rows: &mut Rows<Entry>) -> Result<(), ProcessError> {
+        let entry = match record.payload {
+            Payload::Tombstone => tombstone(record),
+            Payload::Value(value) => event(record, value, self.schemas.decode(value).map_err(refusal)?)?,
+        };
+        self.refuse_hole(record)?;
+        let bytes = entry.memory_bytes();
+        rows.push(record.origin, entry, bytes);
+        Ok(())
+    }
+}
+
+fn refusal(error: DecodeError) -> ProcessError {
+    match error {
+        DecodeError::Malformed(detail) => ProcessError::Poison { reason: REASON_MALFORMED, detail },
+        DecodeError::SchemaMissing(schema_id) => ProcessError::SchemaMissing { schema_id },
+        DecodeError::UpgradeNeeded(_) => ProcessError::UpgradeNeeded(error.to_string()),
+    }
+}
+
+fn event(record: &Record<'_>, value: &[u8], event: Event) -> Result<Entry, ProcessError> {
+    let event_type = event.event_type();
+    let version = i64::try_from(event.version).map_err(|_| ProcessError::Poison {
+        reason: REASON_MALFORMED,
+        detail: format!("version {} is beyond 2^63 − 1", event.version),
+    })?;
+    Ok(Entry {
+        partition: record.origin.partition,
+        offset: record.origin.offset,
+        appended_at_ms: record.appended_at_ms,
+        kind: RecordKind::Event,
+        tenant_id: Some(event.tenant_id),
+        claim_id: Some(event.claim_id),
+        event_type: Some(Cow::Borrowed(event_type.as_str())),
+        version: Some(version),
+        content: Some(Content {
+            key: record.key.map(<[u8]>::to_vec),
+            value: Some(value.to_vec()),
+            schema_id: codec::schema_id(value),
+            event_id: Some(event.event_id.to_string()),
+            occurred_at_ms: Some(event.occurred_at.0),
+            recorded_at_ms: Some(event.recorded_at.0),
+            correlation_id: Some(event.correlation_id),
+            causation_id: event.causation_id,
+            user_id: event.user_id,
+            source: event.source,
+            traceparent: header(record, HEADER_TRACEPARENT),
+        }),
+    })
+}
+
+fn tombstone(record: &Record<'_>) -> Entry {
+    let named = record.key.and_then(parse_key);
+    let (tenant_id, claim_id, event_id) = match named {
+        Some((tenant, claim, event)) => {
+            (Some(tenant.to_owned()), Some(claim.to_owned()), Some(event.to_owned()))
+        }
+        None => (None, None, None),
+    };
+    Entry {
+        partition: record.origin.partition,
+        offset: record.origin.offset,
+        appended_at_ms: record.appended_at_ms,
+        kind: RecordKind::Tombstone,
+        tenant_id,
+        claim_id,
+        event_type: None,
+        version: None,
+        content: Some(Content {
+            key: record.key.map(<[u8]>::to_vec),
+            event_id,
+            correlation_id: header(record, HEADER_CORRELATION_ID),
+            traceparent: header(record, HEADER_TRACEPARENT),
+            ..Content::default()
+        }),
+    }
+}
+
+/// `tenant:claim_id:event_id`; only the claim id may hold colons.
+fn parse_key(key: &[u8]) -> Option<(&str, &str, &str)> {
+    let (tenant, rest) = std::str::from_utf8(key).ok()?.split_once(':')?;
+    let (claim, event) = rest.rsplit_once(':')?;
+    (!tenant.is_empty() && !claim.is_empty() && !event.is_empty()).then_some((tenant, claim, event))
+}
+
+fn header(record: &Record<'_>, name: &str) -> Option<String> {
+    let value = record.headers.get(name)?;
+    (value.len() <= MAX_HEADER_BYTES).then(|| std::str::from_utf8(value).ok().map(str::to_owned))?
+}
+
+#[cfg(test)]
+#[path = "processor_tests.rs"]
+mod tests;
