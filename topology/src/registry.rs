@@ -61,6 +61,8 @@ pub struct OurSchema {
 pub struct SchemaIds {
     /// Of the schema of the events topic.
     pub event: u32,
+    /// Of the schema of the state topic.
+    pub state: u32,
 }
 
 /// The subject of a topic's values (TopicNameStrategy).
@@ -75,28 +77,34 @@ fn event_schema(config: &Config) -> OurSchema {
     }
 }
 
+fn state_schema(config: &Config) -> OurSchema {
+    OurSchema {
+        subject: value_subject(&config.topics.state),
+        schema: claims_schemas::codec::CLAIM_STATE_SCHEMA,
+    }
+}
+
 /// The schemas that this build writes with.
 pub fn our_schemas(config: &Config) -> Vec<OurSchema> {
-    vec![event_schema(config)]
+    vec![event_schema(config), state_schema(config)]
 }
 
 /// Registers this build's schemas where they aren't yet, under [`COMPATIBILITY`], and gives their ids. A schema
 /// that can't read what was written before is refused.
 pub async fn ensure_registered(config: &Config) -> Result<SchemaIds, RegistryError> {
     let client = RegistryClient::new(&config.registry)?;
-    Ok(SchemaIds { event: ensure_one(&client, &event_schema(config)).await? })
+    Ok(SchemaIds {
+        event: ensure_one(&client, &event_schema(config)).await?,
+        state: ensure_one(&client, &state_schema(config)).await?,
+    })
 }
 
 async fn ensure_one(client: &RegistryClient, ours: &OurSchema) -> Result<u32, RegistryError> {
-    // Before a new version is offered the rule must be in force; a subject without any version has no rules yet.
-    let exists = client.latest(&ours.subject).await?.is_some();
-    if exists {
-        ensure_compatibility(client, &ours.subject).await?;
-    }
+    // Before a version is offered the rule must be in force. Afterwards it is looked at again: a registry may not
+    // keep rules of a subject without any version.
+    ensure_compatibility(client, &ours.subject).await?;
     let id = client.register(&ours.subject, ours.schema).await?;
-    if !exists {
-        ensure_compatibility(client, &ours.subject).await?;
-    }
+    ensure_compatibility(client, &ours.subject).await?;
     Ok(id)
 }
 

@@ -230,12 +230,13 @@ impl Answer {
                 None => Answer::Away(detail()),
             };
         };
-        // Registries number their errors by HTTP status: 404, or 40401 and so on.
+        // A registry that misses a subject, version or schema says 40401, 40402, 40403. A plain 404 is also what a
+        // web server says of a path that it doesn't have.
         match raw.error_code {
-            404 | 40_400..=40_499 => Answer::NotFound,
+            40_400..=40_499 => Answer::NotFound,
             409 | 422 | 40_900..=40_999 | 42_200..=42_299 => Answer::Refused(shown(&raw.message)),
             // The converter gives the status in its text only.
-            0 if error.error.contains("status 404") => Answer::Bare404,
+            0 | 404 if error.error.contains("status 404") => Answer::Bare404,
             _ => Answer::Away(detail()),
         }
     }
