@@ -1,1 +1,71 @@
-//! .
+//! Analytics: every claim event becomes a row in ClickHouse, from which views answer BI's questions.
+//!
+//! `processor` (record → row, pure) → `sink` (one insert per batch) → table `event_log` → views `events`, `latest`, …
+//!
+//! - [`row`]: an event with its coordinates, and its columns.
+//! - [`processor`]: decoding and validating records.
+//! - [`sink`]: writing batches; [`classify`]: what a refused one means.
+//! - [`schema`]: the tables and views (`schema/*.sql`), applied at start.
+
+pub mod classify;
+pub mod metrics;
+pub mod processor;
+pub mod row;
+pub mod schema;
+pub mod sink;
+
+pub use processor::AnalyticsProcessor;
+pub use row::EventRow;
+pub use sink::ClickHouseSink;
+
+use claims_runtime::{Shutdown, StageError, run_stage};
+use claims_schemas::SchemaCache;
+use claims_topology::{
+    Config,
+    kafka::stage_config,
+    registry::{RegistryError, RegistryResolver},
+};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The processor's name: its consumer group, metric labels, dead letters.
+pub const NAME: &str = "analytics";
+
+/// Why analytics ended other than by request.
+#[derive(Debug, thiserror::Error)]
+pub enum AnalyticsError {
+    /// The tables could not be made or are not the ones that this build writes to.
+    #[error(transparent)]
+    Schema(#[from] schema::SchemaError),
+    /// The registry client could not be set up.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The stage ended.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+}
+
+/// Runs analytics until `shutdown`: brings the tables up to date, then writes every event of the topic.
+///
+/// A ClickHouse that is away at the start is waited for, as long as a batch would be
+/// (`analytics.runtime.sink_retry_deadline_ms`).
+pub async fn run(config: &Config, mut shutdown: Shutdown) -> Result<(), AnalyticsError> {
+    let settings = &config.analytics.runtime;
+    let clickhouse = &config.analytics.clickhouse;
+    let cache = SchemaCache::default();
+    let resolver = RegistryResolver::new(config, cache.clone())?;
+    let patience = schema::Patience {
+        min_backoff: Duration::from_millis(settings.sink_retry_min_backoff_ms),
+        max_backoff: Duration::from_millis(settings.sink_retry_max_backoff_ms),
+        deadline: Duration::from_millis(settings.sink_retry_deadline_ms),
+    };
+    tokio::select! {
+        biased;
+        () = shutdown.requested() => return Ok(()),
+        applied = schema::apply_patiently(clickhouse, &patience) => applied?,
+    }
+    let sink = ClickHouseSink::new(clickhouse);
+    let stage = stage_config(config, NAME, settings);
+    run_stage(stage, AnalyticsProcessor::new(cache), Arc::new(sink), Arc::new(resolver), shutdown).await?;
+    Ok(())
+}

@@ -1,0 +1,148 @@
+//! The half that does I/O: one `INSERT` per batch.
+//!
+//! Writing a batch again changes nothing that a view shows, whatever became of the first try and wherever its rows were
+//! cut: the table keeps one row per version. The deduplication token only spares the table the second copy when a batch
+//! that was written, but not acknowledged, is sent again.
+
+use crate::{
+    classify::{self, Class},
+    metrics as names,
+    row::{Columns, EventRow},
+    schema,
+};
+use claims_runtime::{Batch, Sink, SinkError};
+use claims_topology::config::ClickHouseConfig;
+use clickhouse::{Client, error::Error};
+use sha2::{Digest, Sha256};
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
+use uuid::Uuid;
+
+/// Batches written at the same time. They commute; two keep the server at work while the next batch is sent.
+const MAX_BATCHES_IN_FLIGHT: usize = 2;
+
+/// Writes batches of events into `event_log`.
+pub struct ClickHouseSink {
+    config: ClickHouseConfig,
+    client: Client,
+    epoch: Uuid,
+    send_timeout: Duration,
+    end_timeout: Duration,
+}
+
+impl std::fmt::Debug for ClickHouseSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClickHouseSink").field("config", &self.config).field("epoch", &self.epoch).finish()
+    }
+}
+
+impl ClickHouseSink {
+    /// A sink for the configured database, whose schema must have been applied. Each sink is a replay epoch of its own.
+    pub fn new(config: &ClickHouseConfig) -> Self {
+        let client = schema::database_client(config)
+            // A batch is kept until it is in the table: no queue on the server's side may answer for it.
+            .with_setting("async_insert", "0");
+        Self {
+            client,
+            epoch: Uuid::new_v4(),
+            send_timeout: Duration::from_millis(config.send_timeout_ms),
+            end_timeout: Duration::from_millis(config.end_timeout_ms),
+            config: config.clone(),
+        }
+    }
+
+    async fn insert(&self, batch: &Batch<EventRow>) -> Result<(), Error> {
+        let mut insert = self
+            .client
+            .insert::<Columns<'static>>(schema::EVENT_LOG)
+            .await?
+            .with_setting("insert_deduplication_token", deduplication_token(self.epoch, batch))
+            .with_timeouts(Some(self.send_timeout), Some(self.end_timeout));
+        for row in &batch.rows {
+            insert.write(&row.columns()).await?;
+        }
+        insert.end().await
+    }
+
+    /// Turns a refusal into what the runtime shall do. Before rows are called bad, the table is looked at: if somebody
+    /// altered it, every row would look bad.
+    async fn refusal(&self, error: &Error) -> (Class, SinkError) {
+        let class = classify::classify(error);
+        if class == Class::Poison
+            && let Err(error) = schema::verify(&self.config, &self.client).await
+        {
+            let class = if error.is_transient() { Class::Transient } else { Class::Fatal };
+            return (class, class.with_detail(error.to_string()));
+        }
+        let detail = classify::describe(error);
+        match class {
+            Class::Fatal => (
+                class,
+                SinkError::Fatal(format!(
+                    "{detail}; the tables of database {} are made at start: start again, and replay the topic if they \
+                     were dropped",
+                    self.config.database
+                )),
+            ),
+            _ => (class, class.with_detail(detail)),
+        }
+    }
+}
+
+impl Sink for ClickHouseSink {
+    type Row = EventRow;
+
+    async fn write(&self, batch: &Batch<EventRow>) -> Result<(), SinkError> {
+        let started = Instant::now();
+        let result = self.insert(batch).await;
+        let status = if result.is_ok() { names::STATUS_OK } else { names::STATUS_ERROR };
+        metrics::histogram!(names::INSERT_DURATION_SECONDS, names::LABEL_STATUS => status)
+            .record(started.elapsed().as_secs_f64());
+        metrics::counter!(
+            names::PROJECTION_UPDATES_TOTAL,
+            names::LABEL_SERVICE => crate::NAME,
+            names::LABEL_PROJECTION_TYPE => schema::EVENT_LOG,
+            names::LABEL_STATUS => status
+        )
+        .increment(batch.rows.len() as u64);
+        let Err(error) = result else { return Ok(()) };
+        let (class, refusal) = self.refusal(&error).await;
+        let code = classify::error_code(&error).unwrap_or(0).to_string();
+        metrics::counter!(
+            names::INSERT_ERRORS_TOTAL,
+            names::LABEL_CLASS => class.as_str(),
+            names::LABEL_CODE => code
+        )
+        .increment(1);
+        Err(refusal)
+    }
+
+    fn max_batches_in_flight(&self) -> usize {
+        MAX_BATCHES_IN_FLIGHT
+    }
+}
+
+/// A name for a batch: the same for every try of it, another for any other batch.
+///
+/// It holds the replay epoch (one run of the process): after rows were deleted from the table, a replay with the same
+/// boundaries must not be taken for a second try. And it holds a digest of every row's coordinates and event: parts of a
+/// bisected batch, or a topic that was made anew under the same name, are other batches.
+pub fn deduplication_token(epoch: Uuid, batch: &Batch<EventRow>) -> String {
+    let mut digest = Sha256::new();
+    for (row, origin) in batch.rows.iter().zip(&batch.origins) {
+        digest.update(origin.partition.to_be_bytes());
+        digest.update(origin.offset.to_be_bytes());
+        digest.update(row.event().event_id.as_bytes());
+    }
+    let mut token = format!("{epoch}:{}", batch.topic);
+    for range in &batch.ranges {
+        let _ = write!(token, ":{}/{}-{}", range.partition, range.first_offset, range.last_offset);
+    }
+    token.push(':');
+    for byte in digest.finalize().iter().take(16) {
+        let _ = write!(token, "{byte:02x}");
+    }
+    token
+}
