@@ -14,6 +14,7 @@ pub mod delivery;
 pub mod envelope;
 pub mod generate;
 pub mod import;
+pub mod mapping;
 pub mod metrics;
 pub mod partitioner;
 pub mod publisher;

@@ -1,6 +1,6 @@
 //! Readers: bytes of a file become events, rows without a change, and rejects; every row is accounted for.
 
-// csv
+pub mod csv_rows;
 pub mod input;
 pub mod legacy;
 pub mod lines;

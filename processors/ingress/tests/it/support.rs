@@ -1,4 +1,10 @@
-use claims_runtime::{Payload, SchemaResolver};
+use claims_ingress::{
+    import::{Counts, ImportError, Target, import},
+    mapping::Mapping,
+    rejects::Reject,
+    source::{Input, RowSource},
+};
+use claims_runtime::SchemaResolver;
 use claims_schemas::{Event, SchemaCache};
 use claims_topology::{Config, kafka::client_config, registry::RegistryResolver};
 use rdkafka::{
@@ -6,7 +12,11 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     message::Headers,
 };
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// A configuration with topics of its own, which are made.
 pub async fn config() -> Config {
@@ -81,6 +91,63 @@ pub async fn read_events(config: &Config) -> Vec<(Read, Event)> {
         let event = cache.decode(&record.value).unwrap();
         events.push((record, event));
     }
-    let _ = Payload::Tombstone;
     events
+}
+
+/// A file of the shared test data; `None`, and said loudly, where it isn't there.
+pub fn shared_data(file: &str) -> Option<PathBuf> {
+    let folder = std::env::var("CLAIMS_SHARED_DATA")
+        .map_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"), PathBuf::from);
+    let path = folder.join(file);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("SKIPPED, NOT TESTED: {} is not there; CLAIMS_SHARED_DATA names its folder", path.display());
+    None
+}
+
+/// What an import without Kafka found.
+#[derive(Default)]
+pub struct Collected {
+    pub events: Vec<Event>,
+    pub rejects: Vec<Reject>,
+    pub counts: Counts,
+}
+
+impl Target for Collected {
+    fn event(&mut self, event: &Event) -> Result<(), ImportError> {
+        self.events.push(event.clone());
+        Ok(())
+    }
+
+    fn reject(&mut self, reject: &Reject) -> Result<(), ImportError> {
+        self.rejects.push(reject.clone());
+        Ok(())
+    }
+}
+
+/// Imports with one of the project's mappings.
+pub fn collect_mapping(mapping: &str, input: Input) -> Collected {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../mappings/{mapping}.toml"));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    collect(&text, input)
+}
+
+/// Imports with a mapping given as text.
+pub fn collect(mapping: &str, input: Input) -> Collected {
+    let mapping = Mapping::parse("test.toml", mapping).unwrap_or_else(|error| panic!("{error}"));
+    let mut source = mapping.open(input, "default", 1 << 20).unwrap_or_else(|error| panic!("{error}"));
+    collect_source(&mut *source)
+}
+
+/// Imports from any source.
+pub fn collect_source(source: &mut dyn RowSource) -> Collected {
+    let mut found = Collected::default();
+    let mut counts = Counts::default();
+    import(source, &mut found, false, &mut counts, &mut |_, _| {}).unwrap();
+    let Counts { rows_read, rows_rejected, rows_without_change, .. } = counts;
+    let with_events = rows_read - rows_rejected - rows_without_change;
+    assert!(counts.events_emitted >= with_events, "every row is accounted for: {counts:?}");
+    found.counts = counts;
+    found
 }
