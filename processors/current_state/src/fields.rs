@@ -64,6 +64,7 @@ impl FieldSet {
     /// Adds the columns that the event gives a value, whether or not the fold lets it win: in another order it
     /// would have been written.
     pub fn add_event(&mut self, event: &Event) {
+        self.add_if(event.source.is_some(), Self::SOURCE);
         match &event.data {
             EventData::ClaimCreated(data) => {
                 for field in [Self::CUSTOMER_ID, Self::CLAIM_TYPE, Self::DESCRIPTION, Self::URGENCY, Self::CREATED_AT] {

@@ -9,6 +9,7 @@
 //! - [`cql`]: the tables and how they are written.
 //! - [`state_topic`]: the current state as records, for other teams.
 //! - [`read`]: reading the views.
+//! - [`topic_id`]: which topic the store was made from.
 //! - [`metrics`]: names of metrics.
 
 pub mod claim;
@@ -17,7 +18,14 @@ pub mod fields;
 pub mod metrics;
 pub mod places;
 pub mod processor;
+pub mod read;
+pub mod sink;
+pub mod state_topic;
 pub mod store;
+pub mod topic_id;
 pub mod words;
 
+mod run;
+
 pub use processor::{ClaimWrite, CurrentState, NAME};
+pub use run::{CurrentStateError, run};

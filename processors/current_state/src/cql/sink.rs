@@ -17,7 +17,7 @@ use crate::{
 use claims_runtime::SinkError;
 use claims_schemas::EventType;
 use claims_topology::config::CqlConfig;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream::FuturesUnordered};
 use scylla::{
     client::session::Session,
     statement::batch::{Batch, BatchType},
@@ -73,11 +73,7 @@ impl CqlSink {
         let now: Vec<Vec<Place>> = writes.iter().map(|write| places(&write.claim.state)).collect();
         let requests = self.requests(writes, &now);
         let statements: usize = requests.iter().map(|r| r.ops.len()).sum();
-        let written = stream::iter(requests)
-            .map(|request| self.execute(request))
-            .buffer_unordered(self.max_in_flight)
-            .try_collect::<()>()
-            .await;
+        let written = self.execute_all(requests).await;
         let status = if written.is_ok() { "ok" } else { "error" };
         metrics::counter!(
             names::PROJECTIONS_UPDATED_TOTAL, "service" => NAME, "projection_type" => "cql", "status" => status
@@ -125,6 +121,21 @@ impl CqlSink {
             }
         }
         requests
+    }
+
+    async fn execute_all(&self, requests: Vec<Request<'_>>) -> Result<(), SinkError> {
+        let mut requests = requests.into_iter();
+        let mut running = FuturesUnordered::new();
+        loop {
+            while running.len() < self.max_in_flight {
+                let Some(request) = requests.next() else { break };
+                running.push(self.execute(request));
+            }
+            match running.next().await {
+                Some(done) => done?,
+                None => return Ok(()),
+            }
+        }
     }
 
     async fn execute(&self, request: Request<'_>) -> Result<(), SinkError> {

@@ -1,0 +1,131 @@
+//! Putting the stage together and running it.
+
+use crate::{
+    cql::CqlSink,
+    processor::{CurrentState, NAME},
+    sink::CurrentStateSink,
+    state_topic::StatePublisher,
+    store::{StateStore, StoreError, StoreIdentity},
+    topic_id::{TopicDescription, TopicIdError, describe_topic},
+};
+use backon::{ExponentialBuilder, Retryable};
+use claims_runtime::{Shutdown, SinkError, StageError, run_stage};
+use claims_schemas::SchemaCache;
+use claims_topology::{
+    Config, kafka,
+    registry::{RegistryError, RegistryResolver, ensure_registered},
+};
+use std::{path::Path, sync::Arc, time::Duration};
+
+/// Why the processor ended other than by request.
+#[derive(Debug, thiserror::Error)]
+pub enum CurrentStateError {
+    /// The local store can't be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The events topic can't be described.
+    #[error(transparent)]
+    Topic(#[from] TopicIdError),
+    /// The registry refuses this build's schemas.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The database or the state topic can't be used.
+    #[error("{0}")]
+    Sink(SinkError),
+    /// The state topic doesn't fit the events topic.
+    #[error(
+        "topic {state} has {state_partitions} partitions and {events} has {events_partitions}: a claim's state goes to the partition of its events, so they must be as many"
+    )]
+    Partitions {
+        /// The state topic.
+        state: String,
+        /// Its number of partitions.
+        state_partitions: i32,
+        /// The events topic.
+        events: String,
+        /// Its number of partitions.
+        events_partitions: i32,
+    },
+    /// The stage ended.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+}
+
+/// Runs the processor until `shutdown`. What it needs at the start (Kafka, registry, database) is waited for, up to
+/// `sink_retry_deadline_ms` each.
+pub async fn run(config: &Config, shutdown: Shutdown) -> Result<(), CurrentStateError> {
+    let mut stop = shutdown.clone();
+    let ready = tokio::select! {
+        biased;
+        () = stop.requested() => None,
+        ready = prepare(config) => Some(ready?),
+    };
+    let Some((processor, sink, resolver)) = ready else { return Ok(()) };
+    let stage = kafka::stage_config(config, NAME, &config.current_state.runtime);
+    run_stage(stage, processor, Arc::new(sink), Arc::new(resolver), shutdown).await?;
+    Ok(())
+}
+
+async fn prepare(config: &Config) -> Result<(CurrentState, CurrentStateSink, RegistryResolver), CurrentStateError> {
+    let settings = &config.current_state;
+    let backoff = ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(settings.runtime.sink_retry_min_backoff_ms))
+        .with_max_delay(Duration::from_millis(settings.runtime.sink_retry_max_backoff_ms))
+        .with_total_delay(Some(Duration::from_millis(settings.runtime.sink_retry_deadline_ms)))
+        .without_max_times();
+
+    let events = (|| describe(config, &config.topics.events))
+        .retry(backoff)
+        .when(|e| matches!(e, TopicIdError::Unavailable { .. }))
+        .notify(waiting)
+        .await?;
+    let states = (|| describe(config, &config.topics.state))
+        .retry(backoff)
+        .when(|e| matches!(e, TopicIdError::Unavailable { .. }))
+        .notify(waiting)
+        .await?;
+    if states.partitions != events.partitions {
+        return Err(CurrentStateError::Partitions {
+            state: config.topics.state.clone(),
+            state_partitions: states.partitions,
+            events: config.topics.events.clone(),
+            events_partitions: events.partitions,
+        });
+    }
+    let schemas = (|| ensure_registered(config))
+        .retry(backoff)
+        .when(|e| matches!(e, RegistryError::Unavailable { .. }))
+        .notify(waiting)
+        .await?;
+    let tables = (|| CqlSink::open(&settings.cql))
+        .retry(backoff)
+        .when(|e| matches!(e, SinkError::Transient(_)))
+        .notify(waiting)
+        .await
+        .map_err(CurrentStateError::Sink)?;
+
+    let cache = SchemaCache::default();
+    let resolver = RegistryResolver::new(config, cache.clone())?;
+    let identity = StoreIdentity {
+        topic: config.topics.events.clone(),
+        topic_id: events.topic_id,
+        partitions: events.partitions,
+    };
+    let instance_id = settings.runtime.instance_id.as_deref();
+    let store = StateStore::open(&Path::new(&settings.state_dir).join(NAME), instance_id, &identity)?;
+    tracing::info!(folder = %store.folder().display(), keyspace = settings.cql.keyspace, "current-state is ready");
+    let publisher = StatePublisher::new(config, schemas.state).map_err(CurrentStateError::Sink)?;
+    Ok((CurrentState::new(cache, store), CurrentStateSink::new(tables, publisher), resolver))
+}
+
+async fn describe(config: &Config, topic: &str) -> Result<TopicDescription, TopicIdError> {
+    let (kafka, topic) = (config.kafka.clone(), topic.to_owned());
+    let name = topic.clone();
+    tokio::task::spawn_blocking(move || describe_topic(&kafka, &topic))
+        .await
+        .unwrap_or_else(|e| Err(TopicIdError::Unavailable { topic: name, detail: e.to_string() }))
+}
+
+fn waiting<E: std::fmt::Display>(error: &E, pause: Duration) {
+    tracing::warn!(%error, pause_ms = pause.as_millis() as u64, "current-state waits to start");
+}

@@ -1,0 +1,420 @@
+//! Whatever happens on the way, the tables end up as an independent model says: any order of events, copies,
+//! conflicts, any batches, crashes at every point, local stores kept, lost or behind, offsets reset, zombies that write
+//! again what was written long ago, and a compaction between two runs.
+
+use crate::events::*;
+use claims_current_state::{
+    ClaimWrite, CurrentState,
+    fields::FieldSet,
+    places::{ListView, Place, places},
+    store::{StateStore, StoreIdentity},
+};
+use claims_runtime::testing::{Driver, TestRecord};
+use claims_schemas::{Event, EventType, Timestamp, events::*};
+use proptest::prelude::*;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
+
+/// Tables with the rules of CQL: the higher stamp wins, a delete wins a tie, and of two values the greater.
+#[derive(Default)]
+struct Tables {
+    rows: BTreeMap<RowKey, Row>,
+    timelines: BTreeMap<(String, u64), (i64, String)>,
+    erased: BTreeMap<String, i64>,
+}
+
+/// Table, partition and clustering key.
+type RowKey = (&'static str, String);
+
+#[derive(Default)]
+struct Row {
+    deleted: i64,
+    marker: i64,
+    cells: BTreeMap<&'static str, (i64, Option<String>)>,
+}
+
+impl Row {
+    fn write(&mut self, stamp: i64, cells: &[(&'static str, Option<String>)]) {
+        self.marker = self.marker.max(stamp);
+        for (name, value) in cells {
+            let cell = self.cells.entry(name).or_insert((0, None));
+            // None is a tombstone and wins a tie.
+            let wins = stamp > cell.0
+                || stamp == cell.0 && (value.is_none() || cell.1.is_some() && *value > cell.1);
+            if wins {
+                *cell = (stamp, value.clone());
+            }
+        }
+    }
+
+    fn visible(&self) -> Option<BTreeMap<&'static str, String>> {
+        let live = self.cells.iter().filter(|(_, (stamp, _))| *stamp > self.deleted);
+        let cells: BTreeMap<_, _> = live.filter_map(|(name, (_, value))| Some((*name, value.clone()?))).collect();
+        (self.marker > self.deleted || !cells.is_empty()).then_some(cells)
+    }
+}
+
+fn key(place: &Place, claim: &str) -> RowKey {
+    (place.view.table(), format!("{}/{}/{}/{claim}", place.key, place.bucket().0, place.clustering_ms()))
+}
+
+impl Tables {
+    fn apply(&mut self, write: &ClaimWrite) {
+        let state = &write.claim.state;
+        let stamp = state.revision() as i64;
+        let mut cells = vec![("status", Some(state.status().as_str().to_owned()))];
+        for (name, value, field) in [
+            ("customer", &state.customer_id.value, FieldSet::CUSTOMER_ID),
+            ("agent", &state.agent_id.value, FieldSet::AGENT_ID),
+            ("title", &state.title.value, FieldSet::TITLE),
+            ("resolution", &state.resolution.value, FieldSet::RESOLUTION),
+        ] {
+            if value.is_some() || write.claim.ever_set.has(field) {
+                cells.push((name, value.clone()));
+            }
+        }
+        let claim = &state.claim_id;
+        self.rows.entry(("claim_by_id", claim.clone())).or_default().write(stamp, &cells);
+        let now = places(state);
+        for place in &now {
+            self.rows.entry(key(place, claim)).or_default().write(stamp, &cells);
+        }
+        for place in &write.left {
+            assert!(!now.contains(place), "a place is written or deleted at a revision, never both");
+            let row = self.rows.entry(key(place, claim)).or_default();
+            row.deleted = row.deleted.max(stamp);
+        }
+        for entry in &write.timeline {
+            let erased = entry.event_type == EventType::ClaimErased;
+            if erased {
+                self.erased.insert(claim.clone(), 2);
+            }
+            let stamp = if erased { 3 } else { 1 };
+            let slot = self.timelines.entry((claim.clone(), entry.version)).or_default();
+            *slot = (*slot).clone().max((stamp, entry.event_id.to_string()));
+        }
+    }
+
+    fn visible(&self) -> BTreeMap<RowKey, BTreeMap<&'static str, String>> {
+        self.rows.iter().filter_map(|(key, row)| Some((key.clone(), row.visible()?))).collect()
+    }
+
+    fn timeline(&self) -> BTreeSet<(String, u64, String)> {
+        let live = self.timelines.iter().filter(|((claim, _), (stamp, _))| {
+            self.erased.get(claim).is_none_or(|erased| stamp > erased)
+        });
+        live.map(|((claim, version), (_, id))| (claim.clone(), *version, id.clone())).collect()
+    }
+}
+
+fn wanted_rows(log: &[Event]) -> BTreeMap<RowKey, BTreeMap<&'static str, String>> {
+    let mut rows = BTreeMap::new();
+    for ((_, claim), wanted) in expected(log) {
+        let mut cells = BTreeMap::from([("status", wanted.status.to_owned())]);
+        for (name, value) in [
+            ("customer", &wanted.customer),
+            ("agent", &wanted.agent),
+            ("title", &wanted.title),
+            ("resolution", &wanted.resolution),
+        ] {
+            if let Some(value) = value {
+                cells.insert(name, value.clone());
+            }
+        }
+        rows.insert(("claim_by_id", claim.clone()), cells.clone());
+        let created_at = wanted.created_ms.map(Timestamp);
+        let mut stand = |view, under: Option<&str>| {
+            if let Some(under) = under {
+                let place = Place { view, key: under.to_owned(), created_at };
+                rows.insert(key(&place, &claim), cells.clone());
+            }
+        };
+        stand(ListView::Status, Some(wanted.status));
+        stand(ListView::Assignee, wanted.agent.as_deref());
+        stand(ListView::Customer, wanted.customer.as_deref());
+        stand(ListView::Created, wanted.created_ms.map(|_| ""));
+    }
+    rows
+}
+
+fn wanted_timeline(log: &[Event]) -> BTreeSet<(String, u64, String)> {
+    let erased: BTreeSet<&str> = log
+        .iter()
+        .filter(|e| e.event_type() == EventType::ClaimErased && first_of_version(log, e))
+        .map(|e| e.claim_id.as_str())
+        .collect();
+    log.iter()
+        .filter(|e| first_of_version(log, e))
+        .filter(|e| !erased.contains(e.claim_id.as_str()) || e.event_type() == EventType::ClaimErased)
+        .map(|e| (e.claim_id.clone(), e.version, e.event_id.to_string()))
+        .collect()
+}
+
+fn first_of_version(log: &[Event], event: &Event) -> bool {
+    let same = |e: &&Event| e.claim_id == event.claim_id && e.version == event.version;
+    log.iter().find(same).is_some_and(|first| first.event_id == event.event_id)
+}
+
+/// A log: offsets ascending, with gaps once it was compacted.
+type Log = Vec<(i64, Event)>;
+
+/// Keeps the last copy of each event.
+fn compacted(log: &Log) -> Log {
+    let last = |id| log.iter().rev().find(|(_, e)| e.event_id == id).map(|(o, _)| *o);
+    log.iter().filter(|(offset, e)| last(e.event_id) == Some(*offset)).cloned().collect()
+}
+
+/// What happens before the run to the end.
+#[derive(Debug, Clone)]
+struct Mishap {
+    batch_records: Vec<usize>,
+    crash: Crash,
+    store: StoreFate,
+    /// Where the group's offset is set back to, as a part of what is committed.
+    reset_to: Option<f64>,
+    /// An old write that is made again.
+    zombie: Option<prop::sample::Index>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Crash {
+    BeforeSink,
+    AfterSink,
+    AfterStore,
+    AfterCommit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum StoreFate {
+    Kept,
+    Lost,
+    /// An older copy comes back.
+    Behind,
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    tables: Tables,
+    written: Vec<Arc<ClaimWrite>>,
+    committed: Option<i64>,
+}
+
+impl World {
+    fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            tables: Tables::default(),
+            written: Vec::new(),
+            committed: None,
+        }
+    }
+
+    fn live(&self) -> std::path::PathBuf {
+        self.folder.path().join("live")
+    }
+
+    fn driver(&self) -> Driver<CurrentState> {
+        let identity = StoreIdentity { topic: "t".into(), topic_id: "id".into(), partitions: 1 };
+        let store = StateStore::open(&self.live(), Some("test"), &identity).unwrap();
+        Driver::new(CurrentState::new(schemas(), store))
+    }
+
+    /// Runs over the log; without a crash to its end.
+    fn run(&mut self, log: &Log, batches: &[usize], crash: Option<Crash>) {
+        let mut driver = self.driver();
+        let start = driver.assign(0, self.committed).unwrap();
+        let mut records = log.iter().filter(|(offset, _)| *offset >= start).peekable();
+        let mut sizes = batches.iter().copied().cycle();
+        let stop_after = crash.map(|_| batches.len());
+        let mut batch_number = 0;
+        while records.peek().is_some() {
+            let size = sizes.next().unwrap_or(usize::MAX).max(1);
+            for (offset, event) in records.by_ref().take(size) {
+                let record = TestRecord::value(0, *offset, encoded(event)).appended_at_ms(DAY_MS + 86_400_000);
+                driver.feed(record).unwrap();
+            }
+            batch_number += 1;
+            let last = stop_after.is_some_and(|n| batch_number >= n);
+            let crash = crash.filter(|_| last);
+            let Some(batch) = driver.close_batch().unwrap() else { continue };
+            if let Some(Crash::BeforeSink) = crash {
+                return;
+            }
+            for row in &batch.rows {
+                self.tables.apply(row);
+                self.written.push(Arc::clone(row));
+            }
+            if let Some(Crash::AfterSink) = crash {
+                return;
+            }
+            driver.acknowledge(batch.id).unwrap();
+            if let Some(Crash::AfterStore) = crash {
+                return;
+            }
+            for (_, next_offset) in driver.committable() {
+                self.committed = Some(next_offset);
+            }
+            driver.commit();
+            if crash.is_some() {
+                return;
+            }
+        }
+    }
+
+    fn mishap(&mut self, log: &Log, mishap: &Mishap) {
+        let older = self.folder.path().join("older");
+        if self.live().exists() {
+            copy(&self.live(), &older);
+        }
+        self.run(log, &mishap.batch_records, Some(mishap.crash));
+        match mishap.store {
+            StoreFate::Kept => {}
+            StoreFate::Lost => std::fs::remove_dir_all(self.live()).unwrap(),
+            StoreFate::Behind => {
+                std::fs::remove_dir_all(self.live()).unwrap();
+                if older.exists() {
+                    copy(&older, &self.live());
+                }
+            }
+        }
+        if let (Some(part), Some(committed)) = (mishap.reset_to, self.committed) {
+            self.committed = Some((committed as f64 * part) as i64);
+        }
+        if let Some(zombie) = mishap.zombie.as_ref().filter(|_| !self.written.is_empty()) {
+            let again = Arc::clone(zombie.get(&self.written));
+            self.tables.apply(&again);
+        }
+    }
+
+    fn check(&self, log: &Log) -> Result<(), TestCaseError> {
+        let events: Vec<Event> = log.iter().map(|(_, e)| e.clone()).collect();
+        prop_assert_eq!(self.tables.visible(), wanted_rows(&events));
+        prop_assert_eq!(self.tables.timeline(), wanted_timeline(&events));
+        Ok(())
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    if to.exists() {
+        std::fs::remove_dir_all(to).unwrap();
+    }
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn data(kind: u8) -> EventData {
+    match kind {
+        0 => created("cust-1").into(),
+        1 => assigned("agent-1").into(),
+        2 => reassigned("agent-2").into(),
+        3 => started().into(),
+        4 => resolved("paid").into(),
+        5 => ClaimClosed::default().into(),
+        6 => ClaimReopened::default().into(),
+        7 => note().into(),
+        8 => assigned("agent-3").into(),
+        9 => created("cust-2").into(),
+        _ => ClaimErased::default().into(),
+    }
+}
+
+fn mishaps() -> impl Strategy<Value = Vec<Mishap>> {
+    let crash = prop_oneof![
+        Just(Crash::BeforeSink),
+        Just(Crash::AfterSink),
+        Just(Crash::AfterStore),
+        Just(Crash::AfterCommit)
+    ];
+    let fate = prop_oneof![2 => Just(StoreFate::Kept), 2 => Just(StoreFate::Lost), 1 => Just(StoreFate::Behind)];
+    let reset = prop::option::weighted(0.4, 0.0..1.0);
+    let zombie = prop::option::of(any::<prop::sample::Index>());
+    let one = (prop::collection::vec(1_usize..6, 1..5), crash, fate, reset, zombie).prop_map(
+        |(batch_records, crash, store, reset_to, zombie)| Mishap { batch_records, crash, store, reset_to, zombie },
+    );
+    prop::collection::vec(one, 0..4)
+}
+
+/// One claim's events, the first a creation, in the order of versions.
+fn history(kinds: std::ops::Range<u8>, claim: &'static str) -> impl Strategy<Value = Vec<Event>> {
+    prop::collection::vec(kinds, 0..7).prop_map(move |kinds| {
+        let first = std::iter::once(0);
+        let versions = first.chain(kinds).zip(1..);
+        versions.map(|(kind, version)| event("t", claim, version, data(kind))).collect()
+    })
+}
+
+fn config() -> ProptestConfig {
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(64);
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// Events in any order, with copies and conflicts.
+    #[test]
+    fn tables_end_up_as_the_model_says(
+        (mut events, conflicts) in (history(1..11, "c1"), history(1..10, "c2")).prop_flat_map(|(a, b)| {
+            let both = [a, b].concat();
+            (Just(both.clone()).prop_shuffle(), prop::sample::subsequence(both.clone(), 0..=both.len().min(3)))
+        }),
+        copies in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..6),
+        mishaps in mishaps(),
+        batches in prop::collection::vec(1_usize..6, 1..4),
+    ) {
+        for conflicting in conflicts {
+            // The same version, with other content: it loses, because it comes later.
+            events.push(event("t", &conflicting.claim_id, conflicting.version, assigned("agent-9")));
+        }
+        for (what, before) in copies {
+            let copied = what.get(&events).clone();
+            let at = before.index(events.len() + 1);
+            events.insert(at, copied);
+        }
+        let log: Log = (0..).zip(events).collect();
+        let mut world = World::new();
+        for mishap in &mishaps {
+            world.mishap(&log, mishap);
+        }
+        world.run(&log, &batches, None);
+        world.check(&log)?;
+    }
+
+    /// Overlapping and interrupted imports, and a compaction between two runs: the second run meets the events in
+    /// another order than the first one, with the tables as the first one left them.
+    #[test]
+    fn a_compaction_between_two_runs_leaves_no_ghost(
+        first in history(1..10, "c1"),
+        interrupted in prop::collection::vec(0.0..1.0_f64, 0..4),
+        mishaps in mishaps(),
+        after in mishaps(),
+        batches in prop::collection::vec(1_usize..6, 1..4),
+    ) {
+        let mut events = first.clone();
+        for part in interrupted {
+            events.extend_from_slice(&first[..(first.len() as f64 * part) as usize]);
+        }
+        let log: Log = (0..).zip(events).collect();
+        let mut world = World::new();
+        for mishap in &mishaps {
+            world.mishap(&log, mishap);
+        }
+        let log = compacted(&log);
+        for mishap in &after {
+            world.mishap(&log, mishap);
+        }
+        world.run(&log, &batches, None);
+        world.check(&log)?;
+    }
+}
