@@ -13,7 +13,11 @@ pub fn run(mode: ModeArgs, arguments: &[String]) -> Result<bool> {
         services::up(mode)?;
     }
     let built = cargo(&["build", "--package", "claims-cli", "--package", "claims-verifier"], &[])?;
-    Ok(built && cargo(&["run", "--quiet", "--package", "claims-verifier", "--bin", "claims-demo", "--"], arguments)?)
+    Ok(built
+        && cargo(
+            &["run", "--quiet", "--package", "claims-verifier", "--bin", "claims-demo", "--"],
+            arguments,
+        )?)
 }
 
 fn cargo(arguments: &[&str], more: &[String]) -> Result<bool> {

@@ -39,7 +39,7 @@ struct Args {
     #[arg(long, default_value_t = 8123)]
     port: u16,
     /// Requests in the engine at once; more wait
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 64)]
     max_concurrent_queries: usize,
     /// How long a request waits for its turn before it is refused
     #[arg(long, default_value_t = 60_000)]

@@ -5,6 +5,9 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+/// The largest INSERT the servers of these tests take.
+pub const MAX_INSERT_BYTES: usize = 6_000_000;
+
 pub struct Server {
     child: Child,
     pub port: u16,
@@ -31,7 +34,8 @@ fn command(data: &Path) -> Command {
         .arg(library())
         .arg("--data")
         .arg(data)
-        .args(["--port", "0", "--max-insert-bytes", "50000000"])
+        .args(["--port", "0", "--max-insert-bytes"])
+        .arg(MAX_INSERT_BYTES.to_string())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped());
@@ -96,6 +100,22 @@ impl Server {
         stream.read_to_end(&mut answer).unwrap();
         let answer = String::from_utf8_lossy(&answer).into_owned();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head[9..12].parse().unwrap(), body.to_owned())
+        let chunked = head.to_ascii_lowercase().contains("transfer-encoding: chunked");
+        let body = if chunked { unchunked(body) } else { body.to_owned() };
+        (head[9..12].parse().unwrap(), body)
+    }
+}
+
+/// The content of a chunked body.
+fn unchunked(mut body: &str) -> String {
+    let mut content = String::new();
+    loop {
+        let (length, rest) = body.split_once("\r\n").unwrap();
+        let length = usize::from_str_radix(length, 16).unwrap();
+        if length == 0 {
+            return content;
+        }
+        content.push_str(&rest[..length]);
+        body = &rest[length + 2..];
     }
 }

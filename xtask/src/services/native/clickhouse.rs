@@ -37,11 +37,11 @@ fn target_folder(native: &Native) -> std::path::PathBuf {
         .map_or_else(|| native.layout.root.join("target"), |folder| native.layout.root.join(folder))
 }
 
-/// Whether the binary is newer than its sources. Asking cargo would be simpler, but cargo makes us wait for every other
-/// build in this checkout.
+/// Whether the binary is newer than its own sources; that a dependency has changed can wait for the next build. Asking
+/// cargo would be simpler, but cargo makes us wait for every other build in this checkout.
 fn is_current(native: &Native, binary: &Path) -> bool {
     let crate_folder = native.layout.root.join("dev/clickhouse");
-    let mut sources = vec![native.layout.root.join("Cargo.lock"), crate_folder.join("Cargo.toml")];
+    let mut sources = vec![crate_folder.join("Cargo.toml")];
     let Ok(entries) = fs::read_dir(crate_folder.join("src")) else {
         return false;
     };
