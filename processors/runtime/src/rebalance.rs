@@ -42,7 +42,7 @@ enum Step {
     Committing { leaving: Leaving, deadline: Instant, retry_at: Instant },
     Releasing { leaving: Leaving, deadline: Instant, is_released: bool },
     LookingUp { partitions: Vec<i32>, asked: bool, since: Instant, retry_at: Instant },
-    Opening { starts: Vec<(i32, i64)>, is_ready: bool },
+    Opening { found: Vec<Found>, is_ready: bool },
 }
 
 /// Partitions on their way out.
@@ -195,10 +195,11 @@ where
                 }
                 Ok(Progress::Waiting(Step::LookingUp { partitions, asked, since, retry_at }))
             }
-            Step::Opening { starts, is_ready: false } => {
-                Ok(Progress::Waiting(Step::Opening { starts, is_ready: false }))
+            Step::Opening { found, is_ready: false } => {
+                Ok(Progress::Waiting(Step::Opening { found, is_ready: false }))
             }
-            Step::Opening { starts, is_ready: true } => {
+            Step::Opening { found, is_ready: true } => {
+                let starts = self.take_partitions(&found)?;
                 self.answer_assigned(&starts)?;
                 Ok(Progress::Done)
             }
@@ -287,9 +288,9 @@ where
         }
     }
 
+    /// The sink hears of the partitions first, so that a processor may know from it where it stands.
     fn open(&mut self, found: Vec<Found>) -> Result<Progress, StageError> {
-        let mut starts = Vec::with_capacity(found.len());
-        for Found { partition, committed, low, high } in found {
+        for &Found { partition, committed, low, high } in &found {
             if committed.is_some_and(|offset| offset < low || offset > high) {
                 let help = kafka::out_of_range_help(&self.config.topic, &self.config.group_id);
                 let at = committed.unwrap_or_default();
@@ -297,6 +298,23 @@ where
                     "partition {partition} is committed at {at}, but its log reaches from {low} to {high}. {help}"
                 )));
             }
+        }
+        if found.is_empty() {
+            return Ok(Progress::Next(Step::Opening { found, is_ready: true }));
+        }
+        self.runtime.spawn(assign_sink(
+            Arc::clone(&self.sink),
+            found.iter().map(|found| found.partition).collect(),
+            self.config.settings.clone(),
+            Arc::clone(&self.mailbox),
+        ));
+        Ok(Progress::Next(Step::Opening { found, is_ready: false }))
+    }
+
+    /// Opens the partitions and answers where reading begins in each.
+    fn take_partitions(&mut self, found: &[Found]) -> Result<Vec<(i32, i64)>, StageError> {
+        let mut starts = Vec::with_capacity(found.len());
+        for &Found { partition, committed, low, high } in found {
             let start =
                 self.pipeline.assign(partition, committed, low).map_err(|e| self.processor_error(&e))?;
             if start < committed.unwrap_or(start) {
@@ -311,17 +329,7 @@ where
             self.monitor.high(partition, high);
             starts.push((partition, start));
         }
-        let partitions: Vec<i32> = starts.iter().map(|&(partition, _)| partition).collect();
-        if partitions.is_empty() {
-            return Ok(Progress::Next(Step::Opening { starts, is_ready: true }));
-        }
-        self.runtime.spawn(assign_sink(
-            Arc::clone(&self.sink),
-            partitions,
-            self.config.settings.clone(),
-            Arc::clone(&self.mailbox),
-        ));
-        Ok(Progress::Next(Step::Opening { starts, is_ready: false }))
+        Ok(starts)
     }
 
     /// The sink is ready for the assigned partitions, or can't be.

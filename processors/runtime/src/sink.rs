@@ -55,7 +55,8 @@ pub trait Sink: Send + Sync + 'static {
     /// What a batch holds.
     type Row: Send + Sync + 'static;
 
-    /// Partitions were assigned, before their first record. For sinks that keep a position of their own.
+    /// Partitions were assigned; called before the processor hears of them, and before their first record. For sinks that
+    /// keep a position of their own.
     fn assigned(&self, partitions: &[i32]) -> impl Future<Output = Result<(), SinkError>> + Send {
         let _ = partitions;
         async { Ok(()) }
