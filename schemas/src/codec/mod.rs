@@ -4,13 +4,21 @@
 //! - `wire`: the Avro record as serde sees it.
 //! - `evolution`: compares a writer's schema with ours, once per schema.
 //! - `inspect`: looks for unknown content in a record of a newer writer, before it is decoded.
+//! - [`encode_state`], [`SchemaCache::decode_state`]: the same for a claim's current state.
 
 mod cache;
+mod evolution;
+mod inspect;
+mod state_record;
 mod wire;
 
 pub use cache::SchemaCache;
+pub use state_record::StateRecord;
 
-use crate::events::Event;
+use crate::{
+    events::{Event, EventData, Money},
+    state::ClaimState,
+};
 use rust_decimal::Decimal;
 use serde::Serialize;
 use serde_avro_fast::{Schema, ser::SerializerConfig};
@@ -38,6 +46,9 @@ pub struct EncodeError(pub String);
 /// The schema that this build writes events with, as JSON.
 pub const CLAIM_EVENT_SCHEMA: &str = include_str!("../../avro/claim_event.avsc");
 
+/// The schema that this build writes current states with (topic `claims.state.v1`), as JSON.
+pub const CLAIM_STATE_SCHEMA: &str = include_str!("../../avro/claim_state.avsc");
+
 /// Length in bytes of what precedes the Avro body: the magic byte and the schema id.
 pub const FRAME_BYTES: usize = 5;
 
@@ -47,25 +58,64 @@ pub const AMOUNT_PRECISION: u32 = 18;
 /// Digits of an amount after the point (Avro decimal).
 pub const AMOUNT_SCALE: u32 = 4;
 
-/// Parsed once; the error can only come from a broken `.avsc` of this build, which the tests would show.
-static EVENT_WRITER: LazyLock<Result<Schema, String>> =
-    LazyLock::new(|| CLAIM_EVENT_SCHEMA.parse().map_err(|e| format!("claim_event.avsc: {e}")));
+/// Deepest nesting of a record that is read; ours is 5 deep. Keeps a hostile record off the stack's end.
+const MAX_DEPTH: usize = 64;
+
+const TRAILING_BYTES: &str = "bytes follow the end of the Avro datum";
+
+/// Parsed once. The error can only come from a broken `.avsc` of this build, which the tests would show.
+static EVENT_WRITER: LazyLock<Result<Schema, String>> = LazyLock::new(|| parse(CLAIM_EVENT_SCHEMA));
+static STATE_WRITER: LazyLock<Result<Schema, String>> = LazyLock::new(|| parse(CLAIM_STATE_SCHEMA));
+
+fn parse(schema_json: &str) -> Result<Schema, String> {
+    schema_json.parse().map_err(|e: serde_avro_fast::schema::SchemaError| e.to_string())
+}
+
+type Serializer = RefCell<Option<SerializerConfig<'static>>>;
 
 thread_local! {
-    /// The serialiser's buffers, kept from one event to the next.
-    static EVENT_SERIALIZER: RefCell<Option<SerializerConfig<'static>>> = const { RefCell::new(None) };
+    // The serialiser's buffers, kept from one record to the next.
+    static EVENT_SERIALIZER: Serializer = const { RefCell::new(None) };
+    static STATE_SERIALIZER: Serializer = const { RefCell::new(None) };
 }
 
 /// Appends the framed event to `out`, written with [`CLAIM_EVENT_SCHEMA`] registered as `schema_id`.
 ///
 /// On an error (an amount that the schema can't hold, a version beyond 2^63 - 1) `out` is as before.
 pub fn encode(event: &Event, schema_id: u32, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    wire::check_amounts(event)?;
+    let (field, money) = match &event.data {
+        EventData::ClaimCreated(data) => ("claimed", data.claimed.as_ref()),
+        EventData::ClaimResolved(data) => ("settled", data.settled.as_ref()),
+        _ => ("", None),
+    };
+    check_amount(field, money)?;
     let schema = EVENT_WRITER.as_ref().map_err(|e| EncodeError(e.clone()))?;
     EVENT_SERIALIZER.with_borrow_mut(|slot| {
         let config = slot.get_or_insert_with(|| SerializerConfig::new(schema));
         write_framed(&wire::EventRef::from(event), schema_id, config, out)
     })
+}
+
+/// Appends the framed current state to `out`, written with [`CLAIM_STATE_SCHEMA`] registered as `schema_id`.
+/// On an error `out` is as before.
+pub fn encode_state(state: &ClaimState, schema_id: u32, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    check_amount("claimed", state.claimed.value.as_ref())?;
+    check_amount("settled", state.settled.value.as_ref())?;
+    let schema = STATE_WRITER.as_ref().map_err(|e| EncodeError(e.clone()))?;
+    STATE_SERIALIZER.with_borrow_mut(|slot| {
+        let config = slot.get_or_insert_with(|| SerializerConfig::new(schema));
+        write_framed(&StateRecord::<&str>::from(state), schema_id, config, out)
+    })
+}
+
+/// Refuses amounts that the writer would round or that readers could not hold.
+fn check_amount(field: &str, money: Option<&Money>) -> Result<(), EncodeError> {
+    match money {
+        Some(Money { amount, .. }) if !amount_fits(*amount) => Err(EncodeError(format!(
+            "the amount of {field} has more than {AMOUNT_PRECISION} digits, or more than {AMOUNT_SCALE} after the point"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Appends magic byte, schema id and Avro body; takes everything back on an error.

@@ -1,7 +1,6 @@
 //! The Avro record `ClaimEvent` as serde sees it: borrowed when written, owned when read.
 
-use super::{AMOUNT_PRECISION, AMOUNT_SCALE, EncodeError, amount_fits};
-use crate::events::{Event, EventData, EventType, Money, Timestamp};
+use crate::events::{Event, EventData, EventType, Timestamp};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{EnumAccess, Error as _, VariantAccess, Visitor},
@@ -48,21 +47,6 @@ impl<'a> From<&'a Event> for EventRef<'a> {
             source: event.source.as_deref(),
             data: &event.data,
         }
-    }
-}
-
-/// Refuses amounts that the writer would round or that readers could not hold.
-pub(super) fn check_amounts(event: &Event) -> Result<(), EncodeError> {
-    let (field, money) = match &event.data {
-        EventData::ClaimCreated(data) => ("claimed", &data.claimed),
-        EventData::ClaimResolved(data) => ("settled", &data.settled),
-        _ => return Ok(()),
-    };
-    match money {
-        Some(Money { amount, .. }) if !amount_fits(*amount) => Err(EncodeError(format!(
-            "the amount of {field} has more than {AMOUNT_PRECISION} digits, or more than {AMOUNT_SCALE} after the point"
-        ))),
-        _ => Ok(()),
     }
 }
 

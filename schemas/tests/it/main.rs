@@ -1,6 +1,9 @@
 //! Tests of the crate from outside.
+// The helpers of tests may fail loudly, as the tests do.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod codec;
+mod evolution;
 mod fold;
 mod json;
 mod samples;
