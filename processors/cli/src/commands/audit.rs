@@ -74,7 +74,7 @@ struct ShowArgs {
 
 /// Runs the command.
 pub async fn run(args: AuditArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let store = SegmentStore::open(&config.audit)?;
+    let store = SegmentStore::open_to_read(&config.audit)?;
     match args.command {
         AuditCommand::Verify(args) => verify(args, &store).await,
         AuditCommand::Show(args) => show(args, &store, config).await,
@@ -133,7 +133,7 @@ fn read_anchors(path: &Path) -> anyhow::Result<Vec<Anchor>> {
 
 fn print_report(report: &Report) -> anyhow::Result<()> {
     if report.chains.is_empty() {
-        line(format_args!("The trail in {} is empty.", report.store))?;
+        line(format_args!("The trail in {} has no such chain.", report.store))?;
     } else {
         let header = ["TOPIC", "PARTITION", "SEGMENTS", "RECORDS", "ERASED", "OFFSETS", "HASH", ""];
         line(output::table(&header, report.chains.iter().map(row_of_chain)))?;
