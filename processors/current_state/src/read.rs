@@ -62,7 +62,7 @@ impl ClaimReader {
         .await?;
         let partitions = prepare(format!(
             "SELECT bucket, shard FROM {keyspace}.claim_list_partitions \
-             WHERE tenant_id = ? AND view = ? AND key = ? AND bucket <= ? AND bucket >= ? LIMIT ?"
+             WHERE tenant_id = ? AND view_name = ? AND key = ? AND bucket <= ? AND bucket >= ? LIMIT ?"
         ))
         .await?;
         let mut lists = Vec::new();

@@ -107,8 +107,8 @@ fn tables(keyspace: &str) -> Vec<String> {
         ),
         format!(
             "CREATE TABLE IF NOT EXISTS {keyspace}.{CLAIM_LIST_PARTITIONS} (
-                tenant_id text, view text, key text, bucket int, shard smallint,
-                PRIMARY KEY ((tenant_id, view, key), bucket, shard)
+                tenant_id text, view_name text, key text, bucket int, shard smallint,
+                PRIMARY KEY ((tenant_id, view_name, key), bucket, shard)
             ) WITH CLUSTERING ORDER BY (bucket DESC, shard ASC) AND {options}
               AND comment = 'Which partitions of the list views exist'"
         ),

@@ -66,7 +66,7 @@ impl Statements {
             partition: prepare(insert(
                 keyspace,
                 CLAIM_LIST_PARTITIONS,
-                "tenant_id, view, key, bucket, shard",
+                "tenant_id, view_name, key, bucket, shard",
             ))
             .await?,
             timeline: prepare(insert(keyspace, CLAIM_TIMELINE, TIMELINE_COLUMNS)).await?,

@@ -36,6 +36,8 @@ struct Stage {
     folder: tempfile::TempDir,
     schema_id: u32,
     producer: FutureProducer,
+    /// Of the stage's group, but never subscribed: asks for offsets and sets them back.
+    group: BaseConsumer,
 }
 
 struct Running {
@@ -59,7 +61,8 @@ impl Stage {
         topics::ensure(&config).await.expect("run `cargo xtask up` first");
         let schema_id = registry::ensure_registered(&config).await.expect("run `cargo xtask up` first").event;
         let producer = kafka::client_config(&config.kafka).set("linger.ms", "5").create().unwrap();
-        Self { config, folder, schema_id, producer }
+        let group = consumer(&config, &kafka::group_id(&config.kafka, "current-state"));
+        Self { config, folder, schema_id, producer, group }
     }
 
     async fn send(&self, events: &[Event]) {
@@ -84,21 +87,9 @@ impl Stage {
         Running { task: tokio::spawn(async move { run(&config, shutdown).await }), trigger }
     }
 
-    fn consumer(&self, group: &str) -> BaseConsumer {
-        kafka::client_config(&self.config.kafka)
-            .set("group.id", group)
-            .set("enable.auto.commit", "false")
-            .create()
-            .unwrap()
-    }
-
-    fn group(&self) -> BaseConsumer {
-        self.consumer(&kafka::group_id(&self.config.kafka, "current-state"))
-    }
-
     /// Records of the events topic that the group has not committed.
     fn lag(&self) -> i64 {
-        let group = self.group();
+        let group = &self.group;
         let mut list = TopicPartitionList::new();
         for partition in 0..self.config.topics.partitions {
             list.add_partition(&self.config.topics.events, partition);
@@ -134,12 +125,12 @@ impl Stage {
         for partition in 0..self.config.topics.partitions {
             list.add_partition_offset(&self.config.topics.events, partition, Offset::Offset(offset)).unwrap();
         }
-        self.group().commit(&list, CommitMode::Sync).unwrap();
+        self.group.commit(&list, CommitMode::Sync).unwrap();
     }
 
     /// Every record of a topic: key, value and a header.
     fn read_all(&self, topic: &str, header: &str) -> Vec<(String, Option<Vec<u8>>, Option<String>)> {
-        let consumer = self.consumer(&format!("it.{}", Uuid::new_v4()));
+        let consumer = consumer(&self.config, &format!("it.{}", Uuid::new_v4()));
         let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
         let mut list = TopicPartitionList::new();
         let mut wanted = 0;
@@ -172,7 +163,9 @@ impl Stage {
     /// As `kill -9` would, but for what only a process can lose: nothing more is written or committed.
     async fn crash(&self, running: Running) {
         running.task.abort();
-        let _ = running.task.await;
+        if let Ok(ended) = running.task.await {
+            panic!("the stage ended by itself: {ended:?}");
+        }
         // The loop runs on a thread of its own until it hears of it; the store's lock tells when it has.
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE && self.store_is_locked() {
@@ -287,6 +280,10 @@ impl Stage {
     }
 }
 
+fn consumer(config: &Config, group: &str) -> BaseConsumer {
+    kafka::client_config(&config.kafka).set("group.id", group).set("enable.auto.commit", "false").create().unwrap()
+}
+
 /// Any stable spread of claims over partitions will do here.
 fn partition(key: &str, partitions: i32) -> i32 {
     (key.bytes().map(u32::from).sum::<u32>() % partitions as u32) as i32
@@ -354,7 +351,7 @@ async fn crashes_lost_stores_and_resets_leave_the_same_views() {
         let running = stage.start();
         let begun = Instant::now();
         let enough = first.len() as i64 / if lost { 2 } else { 1 };
-        while stage.lag() >= enough && begun.elapsed() < PATIENCE {
+        while stage.lag() >= enough && begun.elapsed() < PATIENCE && !running.task.is_finished() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         stage.crash(running).await;
