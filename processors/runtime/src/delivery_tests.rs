@@ -1,1 +1,63 @@
+use super::*;
+use proptest::prelude::*;
 
+fn batch(origins: &[(i32, i64)]) -> Batch<usize> {
+    let origins: Vec<Origin> =
+        origins.iter().map(|&(partition, offset)| Origin { partition, offset }).collect();
+    Batch {
+        id: 7,
+        topic: "t".into(),
+        rows: (0..origins.len()).collect(),
+        ranges: ranges_of(&origins),
+        origins,
+        attempt: 3,
+    }
+}
+
+#[test]
+fn rows_of_one_record_stay_together() {
+    let (left, right) = split(batch(&[(0, 1), (0, 2), (0, 2), (0, 2)])).unwrap();
+    assert_eq!((left.rows, right.rows), (vec![0], vec![1, 2, 3]));
+    assert_eq!(split(batch(&[(0, 2), (0, 2)])).unwrap_err(), Origin { partition: 0, offset: 2 });
+}
+
+#[test]
+fn parts_say_what_they_cover() {
+    let (left, right) = split(batch(&[(0, 1), (1, 5), (0, 3), (1, 9)])).unwrap();
+    let range = |partition, first_offset, last_offset, records| PartitionRange {
+        partition,
+        first_offset,
+        last_offset,
+        records,
+    };
+    assert_eq!(left.ranges, vec![range(0, 1, 1, 1), range(1, 5, 5, 1)]);
+    assert_eq!(right.ranges, vec![range(0, 3, 3, 1), range(1, 9, 9, 1)]);
+    assert_eq!((left.id, left.attempt, right.attempt), (7, 1, 1));
+}
+
+proptest! {
+    /// Bisection ends, keeps every row once and in order, and stops only at rows of a single record.
+    #[test]
+    fn bisection_reaches_every_record(origins in prop::collection::vec((0..3i32, 0..6i64), 1..80)) {
+        let mut parts = vec![batch(&origins)];
+        let mut rows = Vec::new();
+        let mut steps = 0;
+        while let Some(part) = parts.pop() {
+            steps += 1;
+            prop_assert!(steps < 2 * origins.len() + 1);
+            let (mine, mine_origins) = (part.rows.clone(), part.origins.clone());
+            match split(part) {
+                Ok((left, right)) => {
+                    prop_assert!(!left.rows.is_empty() && !right.rows.is_empty());
+                    parts.push(right);
+                    parts.push(left);
+                }
+                Err(origin) => {
+                    prop_assert!(mine_origins.iter().all(|o| *o == origin));
+                    rows.extend(mine);
+                }
+            }
+        }
+        prop_assert!(rows.into_iter().eq(0..origins.len()));
+    }
+}

@@ -22,6 +22,8 @@ pub struct OffsetLedger {
 #[derive(Debug)]
 struct Slot {
     epoch: u64,
+    /// Where reading began.
+    start: i64,
     /// The lowest offset that may be charged next.
     position: i64,
     open: Option<PartitionRange>,
@@ -83,8 +85,14 @@ impl OffsetLedger {
             self.slots.resize_with(index + 1, || None);
         }
         self.last_epoch += 1;
-        self.slots[index] =
-            Some(Slot { epoch: self.last_epoch, position: start, open: None, frontier: None, committed });
+        self.slots[index] = Some(Slot {
+            epoch: self.last_epoch,
+            start,
+            position: start,
+            open: None,
+            frontier: None,
+            committed,
+        });
         self.last_epoch
     }
 
@@ -220,7 +228,7 @@ impl OffsetLedger {
         Some(match (slot.frontier, slot.committed) {
             (Some(frontier), Some(committed)) => frontier.max(committed),
             (Some(offset), None) | (None, Some(offset)) => offset,
-            (None, None) => slot.open.map_or(slot.position, |range| range.first_offset),
+            (None, None) => slot.start,
         })
     }
 

@@ -290,3 +290,7 @@ pub fn batch<R>(id: u64, rows: impl IntoIterator<Item = (Origin, R)>) -> Batch<R
 pub fn range(partition: i32, first_offset: i64, last_offset: i64, records: u64) -> PartitionRange {
     PartitionRange { partition, first_offset, last_offset, records }
 }
+
+#[cfg(test)]
+#[path = "testing_tests.rs"]
+mod tests;

@@ -78,7 +78,8 @@ impl Topic {
         for (name, value) in config {
             source = source.set(name, value);
         }
-        let dead = NewTopic::new(&topic.dead_letters, 1, TopicReplication::Fixed(1));
+        let dead = NewTopic::new(&topic.dead_letters, 1, TopicReplication::Fixed(1))
+            .set("max.message.bytes", "1000000");
         for result in topic.admin.create_topics([&source, &dead], &AdminOptions::new()).await.unwrap() {
             result.unwrap();
         }
@@ -433,11 +434,6 @@ impl Running {
     /// Waits for the error that ends the stage.
     pub async fn error(self) -> StageError {
         tokio::time::timeout(PATIENCE, self.task).await.expect("it ends").unwrap().unwrap_err()
-    }
-
-    /// Ends it without a drain, as a crash does (the member leaves the group, which a crash doesn't do).
-    pub fn is_finished(&self) -> bool {
-        self.task.is_finished()
     }
 }
 
