@@ -56,3 +56,152 @@ impl Processor for AnalyticsProcessor {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use claims_runtime::testing::{Driver, Outcome, TestRecord};
+    use claims_schemas::{
+        EventData, Urgency,
+        codec::{CLAIM_EVENT_SCHEMA, encode},
+        events::{ClaimAssigned, ClaimClosed, ClaimCreated, Money},
+    };
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    const SCHEMA_ID: u32 = 5;
+    const NOW: i64 = 1_735_689_600_000;
+
+    fn processor() -> AnalyticsProcessor {
+        let cache = SchemaCache::default();
+        cache.insert(SCHEMA_ID, CLAIM_EVENT_SCHEMA).expect("our schema");
+        AnalyticsProcessor::new(cache)
+    }
+
+    fn event(version: u64, data: impl Into<EventData>) -> Event {
+        Event {
+            tenant_id: "t".into(),
+            event_id: Uuid::from_u128(u128::from(version)),
+            claim_id: "c".into(),
+            version,
+            occurred_at: Timestamp(NOW),
+            recorded_at: Timestamp(NOW),
+            correlation_id: "corr".into(),
+            causation_id: None,
+            user_id: None,
+            source: None,
+            data: data.into(),
+        }
+    }
+
+    fn created(amount: &str) -> ClaimCreated {
+        ClaimCreated {
+            customer_id: "k".into(),
+            customer_name: None,
+            customer_email: None,
+            claim_type: "refund".into(),
+            title: None,
+            description: "broken".into(),
+            product_id: None,
+            order_id: None,
+            urgency: Urgency::Low,
+            claimed: Some(Money { amount: amount.parse().expect("a number"), currency: Some("EUR".into()) }),
+        }
+    }
+
+    fn record(offset: i64, event: &Event) -> TestRecord {
+        let mut value = vec![];
+        encode(event, SCHEMA_ID, &mut value).expect("encoded");
+        TestRecord::value(2, offset, value).appended_at_ms(NOW)
+    }
+
+    fn driver() -> Driver<AnalyticsProcessor> {
+        let mut driver = Driver::new(processor());
+        driver.assign(2, None).expect("assigned");
+        driver
+    }
+
+    #[test]
+    fn an_event_becomes_a_row_with_its_coordinates() {
+        let mut driver = driver();
+        let events = [event(1, created("12.5")), event(2, ClaimClosed::default())];
+        let records = [record(7, &events[0]), TestRecord::tombstone(2, 8), record(11, &events[1])];
+        let rows = driver.run(records, 10).expect("no fatal error");
+        assert_eq!(rows.len(), 2);
+        let columns = rows[0].1.columns();
+        assert_eq!(
+            (columns.topic_partition, columns.topic_offset, columns.appended_at, columns.claimed_amount),
+            (2, 7, NOW, Some(125_000))
+        );
+        assert_eq!((columns.event_type, columns.claimed_currency), ("ClaimCreated", Some("EUR")));
+        assert_eq!(rows[1].1.event(), &events[1]);
+        assert!(driver.dead_letters().is_empty());
+        assert!(driver.committable().is_empty(), "everything is committed, the tombstone too");
+    }
+
+    #[test]
+    fn bad_records_are_refused_with_their_reason_and_leave_nothing() {
+        let mut driver = driver();
+        let good = record(0, &event(1, created("1")));
+        assert_eq!(driver.feed(good), Ok(Outcome::Taken));
+        let refused = |outcome: Result<Outcome, ProcessError>| match outcome {
+            Ok(Outcome::DeadLettered { reason }) => reason,
+            other => panic!("not refused: {other:?}"),
+        };
+        assert_eq!(refused(driver.feed(TestRecord::value(2, 1, "no frame"))), REASON_MALFORMED);
+        let mut future = event(2, ClaimClosed::default());
+        future.occurred_at = Timestamp(NOW + 100 * 365 * 86_400_000);
+        let reason = refused(driver.feed(record(2, &future)));
+        assert_ne!(reason, REASON_MALFORMED);
+        let estimate = ClaimAssigned {
+            agent_id: "a".into(),
+            agent_name: "A".into(),
+            assignment_reason: None,
+            estimated_resolution_time: Some(Timestamp(i64::MAX)),
+        };
+        refused(driver.feed(record(3, &event(3, estimate))));
+        let batch = driver.close_batch().expect("no fatal error").expect("a batch");
+        assert_eq!(batch.rows.len(), 1);
+        assert_eq!(driver.dead_letters().len(), 3);
+    }
+
+    #[test]
+    fn a_schema_that_is_not_known_yet_is_asked_for() {
+        let mut driver = Driver::new(AnalyticsProcessor::new(SchemaCache::default()));
+        driver.assign(2, None).expect("assigned");
+        let record = record(0, &event(1, created("1")));
+        assert_eq!(driver.feed(record.clone()), Ok(Outcome::SchemaMissing(SCHEMA_ID)));
+        driver.processor().schemas.insert(SCHEMA_ID, CLAIM_EVENT_SCHEMA).expect("our schema");
+        assert_eq!(driver.feed(record), Ok(Outcome::Taken));
+    }
+
+    proptest! {
+        #[test]
+        fn the_same_records_give_the_same_rows_in_any_batches(sizes in proptest::collection::vec(1_usize..9, 1..4)) {
+            let records: Vec<TestRecord> =
+                (1..30).map(|n| record(n as i64 * 2, &event(n, created("3.3333")))).collect();
+            let whole = driver().run(records.clone(), 1_000).expect("no fatal error");
+            for size in sizes {
+                prop_assert_eq!(&driver().run(records.clone(), size).expect("no fatal error"), &whole);
+            }
+        }
+
+        #[test]
+        fn amounts_are_exact_or_refused(units in -999_999_999_999_999_999_i64..=999_999_999_999_999_999, scale in 0_u32..9) {
+            let amount = rust_decimal::Decimal::new(units, scale);
+            let mut data = created("1");
+            data.claimed = Some(Money { amount, currency: None });
+            let origin = claims_runtime::Origin { partition: 0, offset: 0 };
+            match EventRow::new(event(1, data), origin, NOW) {
+                Ok(row) => {
+                    let stored = row.columns().claimed_amount.expect("an amount");
+                    prop_assert_eq!(rust_decimal::Decimal::new(stored, 4), amount);
+                }
+                Err(error) => {
+                    prop_assert_eq!(error.field, "data.claimed.amount");
+                    prop_assert!(amount.normalize().scale() > 4 || amount.abs() >= rust_decimal::Decimal::new(10_i64.pow(14), 0));
+                }
+            }
+        }
+    }
+}

@@ -281,7 +281,7 @@ fn statements(sql: &str) -> Vec<String> {
         match line.trim_end().strip_suffix(';') {
             Some(last) => {
                 open.push_str(last);
-                statements.push(std::mem::take(&mut open));
+                statements.push(std::mem::take(&mut open).trim().to_owned());
             }
             None => {
                 open.push_str(line);
@@ -290,7 +290,7 @@ fn statements(sql: &str) -> Vec<String> {
         }
     }
     if !open.trim().is_empty() {
-        statements.push(open);
+        statements.push(open.trim().to_owned());
     }
     statements
 }
@@ -340,7 +340,7 @@ mod tests {
     fn statements_are_cut_at_line_ends_and_lose_their_comments() {
         assert_eq!(
             statements("-- why;\nCREATE a (x String COMMENT 'a; b');\n\n-- more\nCREATE\nb;\n"),
-            ["CREATE a (x String COMMENT 'a; b')", "\nCREATE\nb"]
+            ["CREATE a (x String COMMENT 'a; b')", "CREATE\nb"]
         );
     }
 

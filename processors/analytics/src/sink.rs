@@ -146,3 +146,81 @@ pub fn deduplication_token(epoch: Uuid, batch: &Batch<EventRow>) -> String {
     }
     token
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use claims_runtime::{Origin, testing};
+    use claims_schemas::{Event, EventData, Timestamp, events::ClaimClosed};
+    use proptest::prelude::*;
+
+    fn row(origin: Origin, event_id: u128) -> (Origin, EventRow) {
+        let event = Event {
+            tenant_id: "t".into(),
+            event_id: Uuid::from_u128(event_id),
+            claim_id: "c".into(),
+            version: 1,
+            occurred_at: Timestamp(0),
+            recorded_at: Timestamp(0),
+            correlation_id: String::new(),
+            causation_id: None,
+            user_id: None,
+            source: None,
+            data: EventData::ClaimClosed(ClaimClosed::default()),
+        };
+        (origin, EventRow::new(event, origin, 0).expect("storable"))
+    }
+
+    /// Rows of several partitions, offsets rising with gaps, in the order in which a consumer got them.
+    fn rows() -> impl Strategy<Value = Vec<(Origin, u128)>> {
+        proptest::collection::vec((0..4_i32, 1..5_i64, any::<u128>()), 1..40).prop_map(|steps| {
+            let mut next = [0_i64; 4];
+            steps
+                .into_iter()
+                .map(|(partition, step, id)| {
+                    let offset = &mut next[partition as usize];
+                    *offset += step;
+                    (Origin { partition, offset: *offset }, id)
+                })
+                .collect()
+        })
+    }
+
+    fn batch(id: u64, rows: &[(Origin, u128)]) -> Batch<EventRow> {
+        testing::batch(id, rows.iter().map(|&(origin, id)| row(origin, id)))
+    }
+
+    proptest! {
+        #[test]
+        fn every_try_of_a_batch_has_one_token(rows in rows(), epoch: u128, id: u64, attempt: u32) {
+            let epoch = Uuid::from_u128(epoch);
+            let mut again = batch(id, &rows);
+            again.attempt = attempt;
+            prop_assert_eq!(deduplication_token(epoch, &batch(1, &rows)), deduplication_token(epoch, &again));
+        }
+
+        #[test]
+        fn other_batches_have_other_tokens(rows in rows(), cut: prop::sample::Index, epoch: u128) {
+            let epoch = Uuid::from_u128(epoch);
+            let whole = deduplication_token(epoch, &batch(1, &rows));
+            let mut others = vec![];
+            // Every cut of it, as when a batch is bisected or a replay has other boundaries.
+            let cut = cut.index(rows.len());
+            for part in [&rows[..cut], &rows[cut..]] {
+                if !part.is_empty() && part.len() < rows.len() {
+                    others.push(deduplication_token(epoch, &batch(1, part)));
+                }
+            }
+            // The same coordinates in a topic that was made anew.
+            let mut anew = rows.clone();
+            anew[cut].1 = anew[cut].1.wrapping_add(1);
+            others.push(deduplication_token(epoch, &batch(1, &anew)));
+            // The same records in another run of the process.
+            others.push(deduplication_token(Uuid::from_u128(epoch.as_u128() ^ 1), &batch(1, &rows)));
+            for (i, token) in others.iter().enumerate() {
+                prop_assert_ne!(token, &whole);
+                prop_assert!(!others[..i].contains(token));
+            }
+        }
+    }
+}

@@ -205,7 +205,7 @@ SELECT
     countIf(status = 'RESOLVED') AS resolved_claims,
     countIf(status = 'CLOSED') AS closed_claims,
     countIf(reopen_count > 0) AS reopened_claims,
-    countIf(isNotNull(resolved_at)) AS with_resolution_time,
+    countIf(isNotNull(created_at) AND isNotNull(resolved_at)) AS with_resolution_time,
     avg(dateDiff('millisecond', created_at, resolved_at)) / 3600000 AS avg_resolution_hours,
     quantileExactInclusive(0.5)(dateDiff('millisecond', created_at, resolved_at)) / 3600000 AS median_resolution_hours,
     quantileExactInclusive(0.9)(dateDiff('millisecond', created_at, resolved_at)) / 3600000 AS p90_resolution_hours,
@@ -225,7 +225,7 @@ SELECT
     countIf(reopen_count > 0) AS reopened_claims,
     sumMapIf(map(ifNull(claimed_currency, ''), assumeNotNull(claimed_amount)), isNotNull(claimed_amount)) AS claimed_by_currency,
     sumMapIf(map(ifNull(settled_currency, ''), assumeNotNull(settled_amount)), isNotNull(settled_amount)) AS settled_by_currency,
-    countIf(isNotNull(resolved_at)) AS with_resolution_time,
+    countIf(isNotNull(created_at) AND isNotNull(resolved_at)) AS with_resolution_time,
     avg(dateDiff('millisecond', created_at, resolved_at)) / 3600000 AS avg_resolution_hours,
     quantileExactInclusive(0.5)(dateDiff('millisecond', created_at, resolved_at)) / 3600000 AS median_resolution_hours,
     quantileExactInclusive(0.9)(dateDiff('millisecond', created_at, resolved_at)) / 3600000 AS p90_resolution_hours

@@ -1,0 +1,11 @@
+//! Integration tests against the services of `cargo xtask up`; each has a database of its own.
+
+mod faults;
+mod model;
+mod random;
+mod schema;
+mod sink;
+mod stage;
+mod stats;
+mod support;
+mod views;
