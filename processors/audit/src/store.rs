@@ -77,7 +77,8 @@ impl StoreError {
         match self {
             StoreError::Access { source, .. } => !matches!(
                 **source,
-                E::PermissionDenied { .. }
+                E::NotFound { .. }
+                    | E::PermissionDenied { .. }
                     | E::Unauthenticated { .. }
                     | E::NotSupported { .. }
                     | E::NotImplemented { .. }
@@ -125,24 +126,31 @@ pub struct SegmentStore {
 }
 
 impl SegmentStore {
-    /// The store that is configured: `s3://bucket/prefix`, or else a folder, made if it is missing.
+    /// The store that is configured, to write to: `s3://bucket/prefix`, or else a folder, made if it is missing.
     pub fn open(config: &AuditConfig) -> Result<Self, StoreError> {
-        let location = config.store.as_str();
-        match location.split_once("://") {
-            Some(("s3" | "s3a", _)) => Self::s3(location, &config.store_options),
-            Some(("file", path)) => Self::folder(FsPath::new(path)),
-            Some((scheme, _)) => Err(config_error(location, format!("no store is reached by {scheme}://"))),
-            None if location.is_empty() => Err(config_error(location, "is empty".to_owned())),
-            None => Self::folder(FsPath::new(location)),
+        if let Some(folder) = folder_of(config)? {
+            let refuse = |e: std::io::Error| config_error(&config.store, format!("can't be made: {e}"));
+            std::fs::create_dir_all(folder).map_err(refuse)?;
+        }
+        Self::open_to_read(config)
+    }
+
+    /// The store that is configured; a folder must be there.
+    pub fn open_to_read(config: &AuditConfig) -> Result<Self, StoreError> {
+        match folder_of(config)? {
+            Some(folder) => Self::folder(folder),
+            None => Self::s3(&config.store, &config.store_options),
         }
     }
 
-    /// A store in a folder, made if it is missing. Segments and their folders are synced to the disk before they
-    /// count as written.
+    /// A store in a folder, which must be there. Segments and their folders are synced to the disk before they count
+    /// as written.
     pub fn folder(folder: &FsPath) -> Result<Self, StoreError> {
         let name = folder.display().to_string();
         let refuse = |problem: String| config_error(&name, problem);
-        std::fs::create_dir_all(folder).map_err(|e| refuse(format!("the folder can't be made: {e}")))?;
+        if !folder.is_dir() {
+            return Err(refuse("there is no such folder".to_owned()));
+        }
         let objects =
             LocalFileSystem::new_with_prefix(folder).map_err(|e| refuse(e.to_string()))?.with_fsync(true);
         Ok(Self { objects: Arc::new(objects), root: Path::default(), name })
@@ -370,6 +378,18 @@ fn folder_number(name: &str, first: u64) -> Option<u64> {
 
 fn digits(text: &str, length: usize) -> Option<u64> {
     (text.len() == length && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok())?
+}
+
+/// The configured folder; `None`: a bucket.
+fn folder_of(config: &AuditConfig) -> Result<Option<&FsPath>, StoreError> {
+    let location = config.store.as_str();
+    match location.split_once("://") {
+        Some(("s3" | "s3a", _)) => Ok(None),
+        Some(("file", path)) => Ok(Some(FsPath::new(path))),
+        Some((scheme, _)) => Err(config_error(location, format!("no store is reached by {scheme}://"))),
+        None if location.is_empty() => Err(config_error(location, "is empty".to_owned())),
+        None => Ok(Some(FsPath::new(location))),
+    }
 }
 
 fn config_error(location: &str, problem: String) -> StoreError {

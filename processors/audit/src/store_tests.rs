@@ -89,6 +89,9 @@ fn a_store_that_cannot_be_is_refused_with_its_reason() {
     assert!(open("s3://", &[]).contains("names no bucket"));
     assert!(open("s3://bucket", &[("aws_regoin", "x")]).contains("has no \"aws_regoin\""));
     assert!(open("/proc/no-such-place", &[]).contains("can't be made"));
+    let config = AuditConfig { store: "no/such/folder".into(), ..AuditConfig::default() };
+    let refused = SegmentStore::open_to_read(&config).unwrap_err().to_string();
+    assert!(refused.contains("there is no such folder"), "{refused}");
 }
 
 #[tokio::test]

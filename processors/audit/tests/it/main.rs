@@ -2,6 +2,7 @@
 
 mod kafka;
 mod lookup;
+mod s3;
 mod support;
 mod tampering;
 mod trail;
