@@ -29,6 +29,13 @@ pub struct Counts {
     pub rejected_by_reason: RejectCounts,
 }
 
+impl Counts {
+    /// Rows that gave at least one event.
+    pub fn rows_imported(&self) -> u64 {
+        self.rows_read - self.rows_rejected - self.rows_without_change
+    }
+}
+
 /// Why an import ended early. What was emitted before stays; repeating the import is safe.
 #[derive(Debug, thiserror::Error)]
 pub enum ImportError {

@@ -7,12 +7,15 @@
 //! - [`publisher`], [`delivery`], [`partitioner`]: the way into Kafka.
 //! - [`rejects`]: why a row was refused.
 //! - [`import`]: one input from beginning to end.
+//! - [`mapping`]: CSV columns to events.
+//! - [`http`]: the server.
 //! - [`generate`]: synthetic claims.
 
 pub mod content;
 pub mod delivery;
 pub mod envelope;
 pub mod generate;
+pub mod http;
 pub mod import;
 pub mod mapping;
 pub mod metrics;

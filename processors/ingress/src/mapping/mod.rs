@@ -25,3 +25,6 @@ pub struct MappingError {
     /// What is wrong, and what would be right.
     pub problem: String,
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,7 +55,7 @@ struct Bound {
 }
 
 enum Plan {
-    Case(CasePlan),
+    Case(Box<CasePlan>),
     Change(Box<ChangePlan>),
 }
 
@@ -179,7 +179,7 @@ impl Mapping {
         let completer = Completer::new(head.tenant.as_deref().unwrap_or(default_tenant));
         let file = MappedFile { reader, head, csv: Arc::new(csv), completer };
         Ok(match plan {
-            Plan::Case(plan) => Box::new(CasePerRow::new(file, plan)),
+            Plan::Case(plan) => Box::new(CasePerRow::new(file, *plan)),
             Plan::Change(plan) => Box::new(ChangePerRow::new(file, *plan)),
         })
     }
@@ -219,7 +219,7 @@ fn bind(table: &Table, header: Option<&[String]>) -> Result<Bound, MappingError>
     };
     let (csv, compiler) = read_csv(csv_keys, header)?;
     let plan = match kind {
-        Kind::CasePerRow => Plan::Case(CasePlan::read(&compiler, &mut keys)?),
+        Kind::CasePerRow => Plan::Case(Box::new(CasePlan::read(&compiler, &mut keys)?)),
         Kind::ChangePerRow => Plan::Change(Box::new(ChangePlan::read(&compiler, &mut keys)?)),
     };
     keys.finish()?;

@@ -6,8 +6,9 @@ pub mod legacy;
 pub mod lines;
 pub mod ndjson;
 
-use crate::rejects::Reject;
+use crate::{mapping::Mapping, rejects::Reject};
 use claims_schemas::Event;
+use claims_topology::config::IngressConfig;
 use std::io::{self, Read};
 
 pub use input::Input;
@@ -62,6 +63,32 @@ pub enum SourceError {
 pub trait RowSource: Send {
     /// Reads on and appends what was found, stopping after about `max_rows` rows; `false` once the input has ended.
     fn fill(&mut self, batch: &mut Batch, max_rows: usize) -> Result<bool, SourceError>;
+}
+
+/// How the rows of an input are written.
+#[derive(Debug, Clone)]
+pub enum Format {
+    /// NDJSON in our own form.
+    Canonical,
+    /// NDJSON of the older system.
+    Legacy,
+    /// CSV, by a mapping.
+    Csv(Box<Mapping>),
+}
+
+/// A reader for an input; `config` says the default tenant and how long a line may be.
+pub fn open(
+    input: Input,
+    format: &Format,
+    config: &IngressConfig,
+) -> Result<Box<dyn RowSource>, SourceError> {
+    let (tenant, max_line_bytes) = (&config.default_tenant, config.max_line_bytes);
+    let dialect = match format {
+        Format::Csv(mapping) => return mapping.open(input, tenant, max_line_bytes),
+        Format::Canonical => ndjson::Dialect::Canonical,
+        Format::Legacy => ndjson::Dialect::Legacy(legacy::LegacyNumbering::default()),
+    };
+    Ok(Box::new(ndjson::NdjsonSource::new(input, dialect, tenant, max_line_bytes)))
 }
 
 /// Lines of an input.

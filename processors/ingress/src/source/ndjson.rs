@@ -53,11 +53,7 @@ impl LineParser {
             let detail = format!("the line has {} bytes, more than ingress.max_line_bytes", line.length);
             return Err(RowError::new(reason::TOO_LONG, detail));
         }
-        let text = std::str::from_utf8(line.trimmed()).map_err(|error| {
-            let detail = format!("byte {} of the line is not UTF-8", error.valid_up_to() + 1);
-            RowError::new(reason::INVALID_UTF8, detail)
-        })?;
-        let value = serde_json::from_str(text).map_err(|error| json_error(&error, line.terminated))?;
+        let value = parse_text(line.trimmed(), line.terminated)?;
         self.event(value)
     }
 
@@ -75,6 +71,18 @@ impl LineParser {
         };
         self.completer.complete(draft).map(|event| Parsed::Event(Box::new(event)))
     }
+}
+
+/// A whole text of JSON.
+pub(crate) fn parse_json(text: &[u8]) -> Result<serde_json::Value, RowError> {
+    parse_text(text, true)
+}
+
+fn parse_text(text: &[u8], terminated: bool) -> Result<serde_json::Value, RowError> {
+    let text = std::str::from_utf8(text).map_err(|error| {
+        RowError::new(reason::INVALID_UTF8, format!("byte {} is not UTF-8", error.valid_up_to() + 1))
+    })?;
+    serde_json::from_str(text).map_err(|error| json_error(&error, terminated))
 }
 
 fn draft(value: serde_json::Value) -> Result<EventDraft, RowError> {
