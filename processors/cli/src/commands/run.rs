@@ -35,6 +35,7 @@ pub struct RunArgs {
 }
 
 const ALL: &str = "all";
+const INGRESS: &str = "ingress";
 /// So long after a signal the process ends, whether everything has stopped or not.
 const SHUTDOWN_LIMIT: Duration = Duration::from_millis(9_500);
 
@@ -144,6 +145,10 @@ where
 {
     if name == "ingress" {
         // Its own server serves events, metrics and health.
+        return Ok(claims_ingress::http::serve(config, stop, render).await?);
+    }
+    // It has a server of its own, which says all that the status server would.
+    if name == INGRESS {
         return Ok(claims_ingress::http::serve(config, stop, render).await?);
     }
     let listen = match name {

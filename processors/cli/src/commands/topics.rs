@@ -108,10 +108,10 @@ fn plan_text(plan: &Plan) -> String {
     for (spec, what) in &plan.topics {
         match what {
             TopicPlan::Create => lines.push(format!(
-                "{}: missing; `claims topics apply` makes it with {} partitions and {}",
+                "{}: missing; `claims topics apply` makes it with {} and {}",
                 spec.name,
-                spec.partitions,
-                copies(spec.replication_factor)
+                counted(spec.partitions, "partition", "partitions"),
+                counted(spec.replication_factor, "copy", "copies")
             )),
             TopicPlan::Compare { changes } if changes.is_empty() => {
                 lines.push(format!("{}: as specified", spec.name));
@@ -142,8 +142,8 @@ fn change_text(change: &Change) -> String {
     }
 }
 
-fn copies(replication_factor: i32) -> String {
-    if replication_factor == 1 { "1 copy".to_owned() } else { format!("{replication_factor} copies") }
+fn counted(count: i32, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 fn plan_json(plan: &Plan) -> Value {
