@@ -16,8 +16,9 @@ struct Phase {
 const PHASES: &[Phase] = &[
     Phase { name: "format", arguments: &["fmt", "--all", "--check"] },
     Phase { name: "clippy", arguments: &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"] },
-    // The end-to-end tests run the command `claims`, which is not theirs to build.
-    Phase { name: "command", arguments: &["build", "--package", "claims-cli"] },
+    // The end-to-end tests run the command `claims`, which is not theirs to build. All targets, so that the tests find
+    // their dependencies built with the same features.
+    Phase { name: "build", arguments: &["build", "--workspace", "--all-targets"] },
     Phase { name: "tests", arguments: &["test", "--workspace"] },
 ];
 
