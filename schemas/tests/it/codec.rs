@@ -113,6 +113,29 @@ fn an_unknown_schema_id_asks_for_its_schema() {
 }
 
 #[test]
+fn threads_share_one_cache() {
+    let cache = SchemaCache::default();
+    let value = encode(&one_of_each()[0]);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..4)
+            .map(|_| {
+                let (cache, value) = (cache.clone(), &value);
+                scope.spawn(move || {
+                    while cache.decode(value) == Err(DecodeError::SchemaMissing(SCHEMA_ID)) {
+                        std::thread::yield_now();
+                    }
+                    cache.decode(value)
+                })
+            })
+            .collect();
+        cache.insert(SCHEMA_ID, CLAIM_EVENT_SCHEMA).unwrap();
+        for reader in readers {
+            assert_eq!(reader.join().unwrap().as_ref(), Ok(&one_of_each()[0]));
+        }
+    });
+}
+
+#[test]
 fn every_cut_of_a_record_is_malformed() {
     let cache = cache();
     for event in one_of_each() {

@@ -7,4 +7,5 @@ mod evolution;
 mod fold;
 mod json;
 mod samples;
+mod schema_rules;
 mod validate;
