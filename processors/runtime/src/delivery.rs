@@ -52,6 +52,7 @@ impl<S: Sink> Delivery<'_, S> {
         let mut parts = vec![batch];
         while let Some(mut part) = parts.pop() {
             let Some(detail) = self.write(&mut part, &mut delivered).await? else { continue };
+            (self.waiting)(format!("{} rows were refused; looking for the bad ones", part.rows.len()));
             match split(part) {
                 Ok((left, right)) => {
                     parts.push(right);

@@ -40,6 +40,9 @@ const HOLD_BEFORE_PAUSE: Duration = Duration::from_millis(250);
 /// The topic's end is asked for this often.
 const WATERMARK_INTERVAL: Duration = Duration::from_secs(5);
 
+/// A topic that was made a moment ago may not be known to every broker yet.
+const MISSING_TOPIC_GRACE: Duration = Duration::from_secs(15);
+
 pub(crate) const ABOUT_SINK: &str = "sink";
 pub(crate) const ABOUT_KAFKA: &str = "kafka";
 pub(crate) const ABOUT_COMMIT: &str = "commit";
@@ -94,6 +97,7 @@ pub(crate) struct StageLoop<P: Processor, S> {
     is_watermark_outstanding: bool,
     last_watermarks: Instant,
     holding_since: Option<Instant>,
+    pub(crate) topic_missing_since: Option<Instant>,
     started: Instant,
 }
 
@@ -146,6 +150,7 @@ where
             is_watermark_outstanding: false,
             last_watermarks: now,
             holding_since: None,
+            topic_missing_since: None,
             started: now,
         })
     }
@@ -173,13 +178,15 @@ where
             let now_ms = self.now_ms();
             // While the sink is busy the open batch goes on growing: bigger batches when it is slow.
             let is_idle_sink = self.closed.is_empty() && self.in_flight.len() < self.max_in_flight();
-            if is_idle_sink && self.pipeline.batcher(now_ms).is_due(now_ms) {
+            let is_due = self.holding_since.is_some() || self.pipeline.batcher(now_ms).is_due(now_ms);
+            if is_idle_sink && is_due {
                 self.close_batch()?;
             }
             self.dispatch();
             self.apply_back_pressure()?;
             self.commit_if_due();
             self.look_at_watermarks_if_due();
+            self.check_topic_exists()?;
             let load = Load {
                 is_holding: self.pipeline.ledger().open_records() > 0
                     || self.pipeline.ledger().unacknowledged_batches() > 0,
@@ -414,9 +421,11 @@ where
 
     fn apply_back_pressure(&mut self) -> Result<(), StageError> {
         let held = self.held_bytes();
-        if self.holding_since.is_some() && held <= self.config.settings.resume_below_bytes {
+        let settings = &self.config.settings;
+        let resume_below = settings.resume_below_bytes.min(settings.pause_above_bytes / 2);
+        if self.holding_since.is_some() && held <= resume_below {
             self.holding_since = None;
-        } else if self.holding_since.is_none() && held >= self.config.settings.pause_above_bytes {
+        } else if self.holding_since.is_none() && held >= settings.pause_above_bytes {
             self.holding_since = Some(Instant::now());
         }
         let must_pause = self.holding_since.is_some_and(|since| since.elapsed() >= HOLD_BEFORE_PAUSE);
@@ -480,10 +489,9 @@ where
 
     fn look_at_watermarks_if_due(&mut self) {
         let is_due = self.last_watermarks.elapsed() >= WATERMARK_INTERVAL;
-        let partitions = if is_due { self.pipeline.ledger().partitions() } else { return };
-        if !self.is_watermark_outstanding && !partitions.is_empty() && !self.stopping {
+        if is_due && !self.is_watermark_outstanding && !self.stopping {
             self.is_watermark_outstanding = true;
-            self.worker.watermarks(partitions);
+            self.worker.watermarks(self.pipeline.ledger().partitions());
         }
     }
 
@@ -505,12 +513,26 @@ where
     }
 
     fn consumer_error(&mut self, error: &KafkaError) -> Result<(), StageError> {
+        if kafka::is_missing_topic(error) {
+            self.topic_missing_since.get_or_insert_with(Instant::now);
+            self.monitor.complain(ABOUT_KAFKA, kafka::missing_topic_help(&self.config.topic));
+            return Ok(());
+        }
         match kafka::severity(error, &self.config) {
             Severity::Final(detail) => Err(StageError::Kafka(detail)),
             Severity::Passing => {
                 self.monitor.complain(ABOUT_KAFKA, error.to_string());
                 Ok(())
             }
+        }
+    }
+
+    fn check_topic_exists(&self) -> Result<(), StageError> {
+        match self.topic_missing_since {
+            Some(since) if since.elapsed() >= MISSING_TOPIC_GRACE => {
+                Err(StageError::Kafka(kafka::missing_topic_help(&self.config.topic)))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -535,7 +557,7 @@ where
         self.consumer.context().set_closing();
         self.consumer.unsubscribe();
         let name = self.pipeline.name();
-        let is_free = self.worker.stop(Duration::from_millis(300));
+        let is_free = self.worker.stop(Duration::from_millis(200));
         let consumer = self.consumer;
         let (closing, closed) = std::sync::mpsc::channel::<()>();
         let spawned = std::thread::Builder::new().name("kafka-close".into()).spawn(move || {
@@ -543,7 +565,7 @@ where
             drop(closing);
         });
         let timed_out = Err(std::sync::mpsc::RecvTimeoutError::Timeout);
-        let is_closed = spawned.is_ok() && closed.recv_timeout(Duration::from_secs(1)) != timed_out;
+        let is_closed = spawned.is_ok() && closed.recv_timeout(Duration::from_millis(800)) != timed_out;
         if !is_free || !is_closed {
             tracing::warn!(processor = name, "Kafka didn't answer; the group notices by its session timeout");
         }

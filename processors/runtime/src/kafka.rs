@@ -24,7 +24,7 @@ const TUNABLES: [(&str, &str); 8] = [
     ("max.poll.interval.ms", "300000"),
     ("reconnect.backoff.max.ms", "2000"),
     ("socket.keepalive.enable", "true"),
-    ("topic.metadata.refresh.interval.ms", "30000"),
+    ("topic.metadata.refresh.interval.ms", "5000"),
 ];
 
 /// What the runtime's promises rest on.
@@ -187,9 +187,6 @@ pub(crate) fn severity(error: &KafkaError, config: &StageConfig) -> Severity {
         Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
             out_of_range_help(topic, group)
         }
-        Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => {
-            format!("topic {topic} does not exist; make it with `claims topics apply`")
-        }
         Some(
             code @ (RDKafkaErrorCode::TopicAuthorizationFailed
             | RDKafkaErrorCode::GroupAuthorizationFailed
@@ -201,6 +198,17 @@ pub(crate) fn severity(error: &KafkaError, config: &StageConfig) -> Severity {
         ) => format!("group {group} on topic {topic}: {code}"),
         _ => return Severity::Passing,
     })
+}
+
+/// Whether the broker asked doesn't know the topic.
+pub(crate) fn is_missing_topic(error: &KafkaError) -> bool {
+    let code = error.rdkafka_error_code();
+    matches!(code, Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition))
+}
+
+/// What to do about a missing topic.
+pub(crate) fn missing_topic_help(topic: &str) -> String {
+    format!("topic {topic} does not exist; make it with `claims topics apply`")
 }
 
 /// What to do about offsets that the log doesn't have.

@@ -72,10 +72,9 @@ impl Parking {
         if self.fetched.get(&schema_id).is_some_and(|&times| times >= MAX_USELESS_FETCHES) {
             return Err(format!("schema {schema_id} was fetched, and the processor still misses it"));
         }
-        if !self.asking.contains_key(&schema_id) {
-            let task = runtime.spawn(ask(schema_id, Arc::clone(resolver), Arc::clone(mailbox)));
-            self.asking.insert(schema_id, task.abort_handle());
-        }
+        self.asking.entry(schema_id).or_insert_with(|| {
+            runtime.spawn(ask(schema_id, Arc::clone(resolver), Arc::clone(mailbox))).abort_handle()
+        });
         Ok(())
     }
 

@@ -21,7 +21,7 @@ use std::{
 /// Committing and releasing may take this long after a drain …
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 /// … and this long when the process stops.
-const STOP_RELEASE_TIMEOUT: Duration = Duration::from_millis(600);
+const STOP_RELEASE_TIMEOUT: Duration = Duration::from_millis(400);
 /// A refused commit is repeated after this long.
 const COMMIT_RETRY: Duration = Duration::from_millis(50);
 /// Committed offsets are asked for this long before the stage gives up …
@@ -263,8 +263,13 @@ where
 
     /// Kafka has told where the group stands.
     pub(crate) fn looked_up(&mut self, found: KafkaResult<Vec<Found>>) -> Result<(), StageError> {
-        let Some(Step::LookingUp { partitions, since, .. }) = self.rebalancing.step.take() else {
-            return Ok(());
+        // A stop may have come in between.
+        let (partitions, since) = match self.rebalancing.step.take() {
+            Some(Step::LookingUp { partitions, since, .. }) => (partitions, since),
+            other => {
+                self.rebalancing.step = other;
+                return Ok(());
+            }
         };
         match found {
             Ok(found) => {
@@ -351,6 +356,9 @@ where
         self.monitor.assigned_once = true;
         self.monitor.withdraw(ABOUT_KAFKA);
         self.monitor.progress();
+        if !starts.is_empty() {
+            self.topic_missing_since = None;
+        }
         for &(partition, _) in starts {
             self.pauses.assigned(partition);
         }

@@ -219,18 +219,27 @@ pub fn quick() -> RuntimeSettings {
 }
 
 /// One row per value. Words with a meaning: `poison…` is refused, `fatal` ends the stage, `schema:N` misses schema N
-/// until it is known, `upgrade` asks for one.
+/// until it is known, `upgrade` asks for one, `block:MS` stops the loop once.
 pub struct Plain {
     pub known: Arc<Mutex<BTreeSet<u32>>>,
     /// What `assigned` asks for instead of the committed offset.
     pub needs: Option<i64>,
+    pub has_blocked: bool,
+    pub revoked: Arc<Mutex<Vec<i32>>>,
     pub seen: Arc<Mutex<Vec<Origin>>>,
     pub acknowledged: Arc<Mutex<Vec<(u64, Vec<(i32, i64)>)>>>,
 }
 
 impl Plain {
     pub fn new() -> Self {
-        Self { known: Arc::default(), needs: None, seen: Arc::default(), acknowledged: Arc::default() }
+        Self {
+            known: Arc::default(),
+            needs: None,
+            has_blocked: false,
+            revoked: Arc::default(),
+            seen: Arc::default(),
+            acknowledged: Arc::default(),
+        }
     }
 }
 
@@ -257,6 +266,11 @@ impl Processor for Plain {
         if text == "fatal" {
             return Err(ProcessError::Fatal("the store is broken".into()));
         }
+        if let Some(ms) = text.strip_prefix("block:").and_then(|ms| ms.parse().ok())
+            && !std::mem::replace(&mut self.has_blocked, true)
+        {
+            std::thread::sleep(Duration::from_millis(ms));
+        }
         if text == "upgrade" {
             return Err(ProcessError::UpgradeNeeded("an event type of tomorrow".into()));
         }
@@ -268,6 +282,11 @@ impl Processor for Plain {
         self.seen.lock().unwrap().push(record.origin);
         let bytes = text.len();
         rows.push(record.origin, text, bytes);
+        Ok(())
+    }
+
+    fn revoked(&mut self, partition: i32) -> Result<(), ProcessError> {
+        self.revoked.lock().unwrap().push(partition);
         Ok(())
     }
 

@@ -4,7 +4,10 @@ use crate::fixture::*;
 use claims_runtime::RuntimeSettings;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -117,4 +120,29 @@ async fn static_members_come_back_without_a_rebalance() {
     until("twenty", || sink.len() == 20).await;
     second.stop().await;
     assert_eq!(topic.committed(), BTreeMap::from([(0, 10), (1, 10)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_assignment_commits_nothing_and_is_read_again() {
+    let topic = Topic::new(1).await;
+    topic.send_numbers(0..10).await;
+    topic.send(0, Some(b"block:9000")).await;
+    topic.send_numbers(20..30).await;
+    let mut config = topic.config(RuntimeSettings { max_batch_records: 1_000, ..quick() });
+    for name in ["max.poll.interval.ms", "session.timeout.ms"] {
+        config.client_properties.push((name.into(), "6000".into()));
+    }
+    let sink = Recording::new();
+    let processor = Plain::new();
+    let (revoked, acknowledged) = (Arc::clone(&processor.revoked), Arc::clone(&processor.acknowledged));
+    let running = Running::start(config, processor, &sink, Registry::none());
+    // While the loop is blocked, the group takes the partition away without asking.
+    until("the loss is noticed", || revoked.lock().unwrap().len() == 1).await;
+    let committed = topic.committed().get(&0).copied().unwrap_or(0);
+    assert!(committed <= 10, "a lost assignment commits nothing: {committed}");
+    until("everything arrived in the next one", || sink.texts().len() == 21).await;
+    until("and is committed", || topic.committed() == BTreeMap::from([(0, 21)])).await;
+    running.stop().await;
+    let acknowledged = acknowledged.lock().unwrap();
+    assert_eq!(acknowledged.last().unwrap().1, vec![(0, 21)]);
 }
