@@ -350,7 +350,15 @@ pub struct AuditConfig {
 impl Default for AuditConfig {
     fn default() -> Self {
         Self {
-            runtime: RuntimeSettings { max_batch_age_ms: 5_000, ..RuntimeSettings::default() },
+            // A segment is hashed and encoded whole, on top of what the batches hold: smaller batches keep a process
+            // that catches up under 512 MB.
+            runtime: RuntimeSettings {
+                max_batch_age_ms: 5_000,
+                max_batch_bytes: 16 * 1024 * 1024,
+                pause_above_bytes: 48 * 1024 * 1024,
+                resume_below_bytes: 24 * 1024 * 1024,
+                ..RuntimeSettings::default()
+            },
             store: ".claims/audit".into(),
             store_options: BTreeMap::new(),
             listen: "127.0.0.1:9103".into(),

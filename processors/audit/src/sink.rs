@@ -28,7 +28,7 @@ use std::{
 };
 
 /// Partitions whose segments are written at the same time.
-const MAX_CONCURRENT_PARTITIONS: usize = 4;
+const MAX_CONCURRENT_PARTITIONS: usize = 2;
 /// How often one batch may find its place in the chain taken before it is given up.
 const MAX_LOST_RACES: usize = 8;
 /// Offsets that an error message names.
