@@ -118,7 +118,7 @@ pub fn describe(error: &Error) -> String {
 /// The name in `… (TOO_MANY_PARTS) (version …)`: the last bracket that holds only capitals and underscores.
 fn error_name(text: &str) -> Option<&str> {
     let is_name = |word: &&str| !word.is_empty() && word.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-    text.split('(').filter_map(|part| part.split_once(')').map(|(word, _)| word)).filter(is_name).next_back()
+    text.split('(').filter_map(|part| part.split_once(')').map(|(word, _)| word)).rfind(is_name)
 }
 
 #[cfg(test)]

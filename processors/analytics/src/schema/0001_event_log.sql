@@ -3,7 +3,7 @@
 --
 -- One row per (tenant_id, claim_id, version) is kept: the one with the lowest offset, because `first_wins` falls as the
 -- offset rises. There is no PARTITION BY: the engine only replaces rows within one partition, and two events of one
--- version may differ in everything but their claim (ADR 0010).
+-- version may differ in everything but their claim (docs/adr: ClickHouse tables).
 CREATE TABLE IF NOT EXISTS event_log
 (
     tenant_id LowCardinality(String) COMMENT 'Whose claim it is',
