@@ -134,7 +134,8 @@ struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
     fn take(&mut self, len: usize) -> Result<&'a [u8], UnreadableClaim> {
-        let (head, rest) = self.0.split_at_checked(len).ok_or_else(|| UnreadableClaim("it is cut off".into()))?;
+        let (head, rest) =
+            self.0.split_at_checked(len).ok_or_else(|| UnreadableClaim("it is cut off".into()))?;
         self.0 = rest;
         Ok(head)
     }

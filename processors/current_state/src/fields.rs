@@ -67,7 +67,9 @@ impl FieldSet {
         self.add_if(event.source.is_some(), Self::SOURCE);
         match &event.data {
             EventData::ClaimCreated(data) => {
-                for field in [Self::CUSTOMER_ID, Self::CLAIM_TYPE, Self::DESCRIPTION, Self::URGENCY, Self::CREATED_AT] {
+                for field in
+                    [Self::CUSTOMER_ID, Self::CLAIM_TYPE, Self::DESCRIPTION, Self::URGENCY, Self::CREATED_AT]
+                {
                     self.add_if(true, field);
                 }
                 self.add_if(data.customer_name.is_some(), Self::CUSTOMER_NAME);
@@ -87,7 +89,9 @@ impl FieldSet {
                 self.add_if(true, Self::AGENT_NAME);
             }
             EventData::ClaimResolved(data) => {
-                for field in [Self::RESOLUTION, Self::RESOLUTION_TYPE, Self::FOLLOW_UP_REQUIRED, Self::RESOLVED_AT] {
+                for field in
+                    [Self::RESOLUTION, Self::RESOLUTION_TYPE, Self::FOLLOW_UP_REQUIRED, Self::RESOLVED_AT]
+                {
                     self.add_if(true, field);
                 }
                 self.add_if(data.customer_satisfaction.is_some(), Self::CUSTOMER_SATISFACTION);

@@ -4,8 +4,8 @@
 //! grows without bound. A claim stands in at most one place of each view; every place that it may have stood in
 //! before is deleted with the stamp of the new row.
 
-use claims_schemas::{ClaimState, Event, EventData, Status, Timestamp};
 use chrono::Datelike;
+use claims_schemas::{ClaimState, Event, EventData, Status, Timestamp};
 
 /// Number of partitions that one bucket of a list view is spread over. Part of the layout: changing it needs empty
 /// tables.
@@ -86,9 +86,9 @@ fn date(at: Option<Timestamp>) -> Option<chrono::NaiveDate> {
 
 /// The shard of a claim: FNV-1a over its id, which is stable over builds and machines.
 pub fn shard(claim_id: &str) -> i16 {
-    let hash = claim_id
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = claim_id.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
     // The low bits of FNV-1a depend on the last bytes alone; fold the high half in.
     (((hash >> 32) ^ hash) % SHARDS) as i16
 }

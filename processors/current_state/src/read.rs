@@ -68,14 +68,18 @@ impl ClaimReader {
         let mut lists = Vec::new();
         for view in ListView::ALL {
             let [from_start, after] = list::statements(&keyspace, view);
-            lists.push(list::ListStatements { from_start: prepare(from_start).await?, after: prepare(after).await? });
+            lists.push(list::ListStatements {
+                from_start: prepare(from_start).await?,
+                after: prepare(after).await?,
+            });
         }
         Ok(Self { session, keyspace, claim, timeline, partitions, lists })
     }
 
     /// The claim's current state, if it is known.
     pub async fn claim(&self, tenant_id: &str, claim_id: &str) -> Result<Option<ClaimView>, ReadError> {
-        let result = self.session.execute_unpaged(&self.claim, (tenant_id, claim_id)).await.map_err(failed)?;
+        let result =
+            self.session.execute_unpaged(&self.claim, (tenant_id, claim_id)).await.map_err(failed)?;
         result.into_rows_result().map_err(unreadable)?.maybe_first_row().map_err(unreadable)
     }
 
@@ -119,7 +123,9 @@ impl ClaimReader {
     }
 
     /// Every timeline entry, in no order but that of versions within a claim. Reads the whole table: for checks.
-    pub async fn scan_timeline(&self) -> Result<impl Stream<Item = Result<TimelineItem, ReadError>>, ReadError> {
+    pub async fn scan_timeline(
+        &self,
+    ) -> Result<impl Stream<Item = Result<TimelineItem, ReadError>>, ReadError> {
         let text = format!("SELECT {} FROM {}.claim_timeline", types::TIMELINE_COLUMNS, self.keyspace);
         let rows = self.session.query_iter(text, ()).await.map_err(scan_failed)?;
         Ok(rows.rows_stream().map_err(unreadable)?.map(|row| row.map_err(scan_failed_late)))

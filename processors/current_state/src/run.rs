@@ -66,7 +66,9 @@ pub async fn run(config: &Config, shutdown: Shutdown) -> Result<(), CurrentState
     Ok(())
 }
 
-async fn prepare(config: &Config) -> Result<(CurrentState, CurrentStateSink, RegistryResolver), CurrentStateError> {
+async fn prepare(
+    config: &Config,
+) -> Result<(CurrentState, CurrentStateSink, RegistryResolver), CurrentStateError> {
     let settings = &config.current_state;
     let backoff = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(settings.runtime.sink_retry_min_backoff_ms))

@@ -3,7 +3,10 @@
 //! Key `tenant:claim_id`, in the partition of the claim's events; the value is the state with its revision, or null for
 //! an erased claim. Readers keep the highest revision.
 
-use crate::{metrics as names, processor::{ClaimWrite, NAME}};
+use crate::{
+    metrics as names,
+    processor::{ClaimWrite, NAME},
+};
 use claims_runtime::SinkError;
 use claims_schemas::{Status, codec};
 use claims_topology::{Config, kafka, topics};
@@ -83,15 +86,14 @@ impl StatePublisher {
         value.clear();
         let erased = state.status() == Status::Erased;
         if !erased {
-            codec::encode_state(state, self.schema_id, value).map_err(|e| SinkError::Poison(e.to_string()))?;
+            codec::encode_state(state, self.schema_id, value)
+                .map_err(|e| SinkError::Poison(e.to_string()))?;
         }
         let headers = OwnedHeaders::new_with_capacity(2)
             .insert(Header { key: topics::HEADER_TENANT, value: Some(&state.tenant_id) })
             .insert(Header { key: HEADER_REVISION, value: Some(&revision) });
-        let mut record = FutureRecord::<str, [u8]>::to(&self.topic)
-            .key(&key)
-            .partition(write.partition)
-            .headers(headers);
+        let mut record =
+            FutureRecord::<str, [u8]>::to(&self.topic).key(&key).partition(write.partition).headers(headers);
         if !erased {
             record = record.payload(value.as_slice());
         }

@@ -62,7 +62,8 @@ fn words(data: &EventData) -> String {
     match data {
         EventData::ClaimCreated(data) => {
             let what = data.title.as_ref().unwrap_or(&data.description);
-            let claimed = data.claimed.as_ref().map_or_else(String::new, |m| format!(", {} claimed", money(m)));
+            let claimed =
+                data.claimed.as_ref().map_or_else(String::new, |m| format!(", {} claimed", money(m)));
             format!(
                 "Created: {} of customer {}, urgency {}{claimed}{}",
                 data.claim_type,
@@ -72,7 +73,11 @@ fn words(data: &EventData) -> String {
             )
         }
         EventData::ClaimAssigned(data) => {
-            format!("Assigned to {}{}", agent(&data.agent_name, &data.agent_id), brackets(&data.assignment_reason))
+            format!(
+                "Assigned to {}{}",
+                agent(&data.agent_name, &data.agent_id),
+                brackets(&data.assignment_reason)
+            )
         }
         EventData::ClaimReassigned(data) => format!(
             "Reassigned to {}{}{}",
@@ -90,7 +95,9 @@ fn words(data: &EventData) -> String {
         ),
         EventData::ClaimClosed(data) => format!("Closed{}", brackets(&data.reason)),
         EventData::ClaimReopened(data) => format!("Reopened{}", brackets(&data.reason)),
-        EventData::ClaimNoteAdded(data) => format!("Note{}{}", brackets(&data.kind), after(": ", Some(&data.note))),
+        EventData::ClaimNoteAdded(data) => {
+            format!("Note{}{}", brackets(&data.kind), after(": ", Some(&data.note)))
+        }
         EventData::ClaimErased(data) => format!("Personal data erased{}", brackets(&data.reason)),
     }
 }
@@ -154,10 +161,7 @@ mod tests {
             settled: Some(Money { amount: "12.5000".parse().unwrap(), currency: Some("EUR".into()) }),
         };
         let entry = TimelineEntry::of(&event(Some("smith"), resolved));
-        assert_eq!(
-            entry.words,
-            "Resolved by replacement, 12.5 EUR paid, follow-up required: New part sent"
-        );
+        assert_eq!(entry.words, "Resolved by replacement, 12.5 EUR paid, follow-up required: New part sent");
         assert_eq!(entry.actor.as_deref(), Some("smith"));
         let closed = ClaimClosed { closed_by: Some("jones".into()), reason: Some("done".into()) };
         let entry = TimelineEntry::of(&event(Some("smith"), closed));
@@ -168,7 +172,10 @@ mod tests {
             assignment_reason: Some("product_expertise".into()),
             estimated_resolution_time: None,
         };
-        assert_eq!(TimelineEntry::of(&event(None, assigned)).words, "Assigned to John Smith (product_expertise)");
+        assert_eq!(
+            TimelineEntry::of(&event(None, assigned)).words,
+            "Assigned to John Smith (product_expertise)"
+        );
     }
 
     #[test]

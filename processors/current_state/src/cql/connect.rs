@@ -3,7 +3,8 @@
 use claims_runtime::SinkError;
 use claims_topology::config::CqlConfig;
 use scylla::client::{
-    execution_profile::ExecutionProfile, session::Session, session::TlsContext, session_builder::SessionBuilder,
+    execution_profile::ExecutionProfile, session::Session, session::TlsContext,
+    session_builder::SessionBuilder,
 };
 use scylla::statement::Consistency;
 use std::time::Duration;
@@ -22,7 +23,10 @@ pub async fn connect(config: &CqlConfig) -> Result<Session, SinkError> {
         builder = builder.user(username, config.password.as_ref().map_or("", |p| p.expose()));
     }
     builder.build().await.map_err(|error| {
-        SinkError::Transient(format!("the CQL database at {} can't be reached: {error}", config.nodes.join(", ")))
+        SinkError::Transient(format!(
+            "the CQL database at {} can't be reached: {error}",
+            config.nodes.join(", ")
+        ))
     })
 }
 

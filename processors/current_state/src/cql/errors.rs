@@ -105,7 +105,9 @@ mod tests {
 
     #[test]
     fn what_waiting_does_not_mend_is_fatal() {
-        for db in [DbError::Unauthorized, DbError::AuthenticationError, DbError::SyntaxError, DbError::ConfigError] {
+        for db in
+            [DbError::Unauthorized, DbError::AuthenticationError, DbError::SyntaxError, DbError::ConfigError]
+        {
             assert!(matches!(classify(&attempt(db)), SinkError::Fatal(_)));
         }
     }

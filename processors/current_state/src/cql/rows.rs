@@ -202,7 +202,8 @@ impl<'a> ClaimRow<'a> {
         let ever = write.claim.ever_set;
         let text = |value: &'a Option<String>, field| cell(value.as_deref(), field, ever);
         let at = |value: Option<Timestamp>, field| cell(value.map(instant), field, ever);
-        let known = |value: Option<Timestamp>| value.map_or(MaybeUnset::Unset, |v| MaybeUnset::Set(instant(v)));
+        let known =
+            |value: Option<Timestamp>| value.map_or(MaybeUnset::Unset, |v| MaybeUnset::Set(instant(v)));
         Self {
             tenant_id: &state.tenant_id,
             claim_id: &state.claim_id,
@@ -222,7 +223,10 @@ impl<'a> ClaimRow<'a> {
             claimed_currency: cell(currency(&state.claimed.value), FieldSet::CLAIMED_CURRENCY, ever),
             agent_id: text(&state.agent_id.value, FieldSet::AGENT_ID),
             agent_name: text(&state.agent_name.value, FieldSet::AGENT_NAME),
-            estimated_resolution_at: at(state.estimated_resolution_at.value, FieldSet::ESTIMATED_RESOLUTION_AT),
+            estimated_resolution_at: at(
+                state.estimated_resolution_at.value,
+                FieldSet::ESTIMATED_RESOLUTION_AT,
+            ),
             resolution: text(&state.resolution.value, FieldSet::RESOLUTION),
             resolution_type: text(&state.resolution_type.value, FieldSet::RESOLUTION_TYPE),
             customer_satisfaction: text(&state.customer_satisfaction.value, FieldSet::CUSTOMER_SATISFACTION),

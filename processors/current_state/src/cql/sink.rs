@@ -24,9 +24,12 @@ use scylla::{
 };
 use std::{
     collections::{HashMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
     sync::{Arc, Mutex, PoisonError},
 };
 
+/// Claims whose statements are held in memory at once.
+const MAX_CLAIMS_AT_ONCE: usize = 4_096;
 /// Rows of one partition that go into one request, at most.
 const MAX_BATCH_ROWS: usize = 20;
 /// Partitions of list views remembered as noted, at most; beyond that they are noted again.
@@ -40,16 +43,22 @@ pub struct CqlSink {
     statements: Statements,
     keyspace: String,
     max_in_flight: usize,
-    known_partitions: Mutex<HashSet<PartitionKey>>,
+    known_partitions: Mutex<HashSet<Fingerprint>>,
 }
 
 /// A partition of a list view: view, tenant, key, bucket, shard.
-type PartitionKey = (ListView, String, String, i32, i16);
+type PartitionKey<'a> = (ListView, &'a str, &'a str, i32, i16);
+
+/// A partition's key in 128 bits: two keys with one fingerprint are not to be expected, and a set of them stays small.
+type Fingerprint = u128;
+
+/// Partitions to note under one view, tenant and key, by bucket and shard.
+type Notes<'a> = HashMap<(i32, i16), Op<'a>>;
 
 /// Statements of one partition, and which partition they note once they are through.
 struct Request<'a> {
     ops: Vec<Op<'a>>,
-    notes: Vec<PartitionKey>,
+    notes: Vec<Fingerprint>,
 }
 
 impl CqlSink {
@@ -70,6 +79,13 @@ impl CqlSink {
     /// Writes claims, each with its last state; `Ok` means durable. Writing them again changes nothing.
     pub async fn write(&self, writes: &[Arc<ClaimWrite>]) -> Result<(), SinkError> {
         writes.iter().try_for_each(|write| check_keys(write))?;
+        for writes in writes.chunks(MAX_CLAIMS_AT_ONCE) {
+            self.write_some(writes).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_some(&self, writes: &[Arc<ClaimWrite>]) -> Result<(), SinkError> {
         let now: Vec<Vec<Place>> = writes.iter().map(|write| places(&write.claim.state)).collect();
         let requests = self.requests(writes, &now);
         let statements: usize = requests.iter().map(|r| r.ops.len()).sum();
@@ -87,8 +103,8 @@ impl CqlSink {
 
     fn requests<'a>(&self, writes: &'a [Arc<ClaimWrite>], now: &'a [Vec<Place>]) -> Vec<Request<'a>> {
         let mut requests = Vec::with_capacity(writes.len() * 3);
-        let mut lists: HashMap<(ListView, &str, &str, i32, i16), Vec<Op<'a>>> = HashMap::new();
-        let mut notes: HashMap<(ListView, &str, &str), HashMap<(i32, i16), Op<'a>>> = HashMap::new();
+        let mut lists: HashMap<PartitionKey<'_>, Vec<Op<'a>>> = HashMap::new();
+        let mut notes: HashMap<(ListView, &str, &str), Notes<'a>> = HashMap::new();
         let known = self.known_partitions.lock().unwrap_or_else(PoisonError::into_inner);
         for (write, now) in writes.iter().zip(now) {
             push_chunks(&mut requests, claim_ops(write));
@@ -99,8 +115,11 @@ impl CqlSink {
                 let bucket = place.bucket().0;
                 let key = place.key.as_str();
                 let row = Box::new(ListRow::of(write, place));
-                lists.entry((place.view, tenant, key, bucket, shard)).or_default().push(Op::List(place.view, row));
-                if !known.contains(&owned((place.view, tenant, key, bucket, shard))) {
+                lists
+                    .entry((place.view, tenant, key, bucket, shard))
+                    .or_default()
+                    .push(Op::List(place.view, row));
+                if !known.contains(&fingerprint((place.view, tenant, key, bucket, shard))) {
                     let partitions = notes.entry((place.view, tenant, key)).or_default();
                     partitions.entry((bucket, shard)).or_insert_with(|| Op::partition(write, place));
                 }
@@ -117,7 +136,10 @@ impl CqlSink {
             let before = requests.len();
             push_chunks(&mut requests, ops);
             for (request, places) in requests[before..].iter_mut().zip(places.chunks(MAX_BATCH_ROWS)) {
-                request.notes = places.iter().map(|&(bucket, shard)| owned((view, tenant, key, bucket, shard))).collect();
+                request.notes = places
+                    .iter()
+                    .map(|&(bucket, shard)| fingerprint((view, tenant, key, bucket, shard)))
+                    .collect();
             }
         }
         requests
@@ -197,14 +219,25 @@ fn push_chunks<'a>(requests: &mut Vec<Request<'a>>, ops: Vec<Op<'a>>) {
     }
 }
 
-fn owned((view, tenant, key, bucket, shard): (ListView, &str, &str, i32, i16)) -> PartitionKey {
-    (view, tenant.to_owned(), key.to_owned(), bucket, shard)
+fn fingerprint(partition: PartitionKey<'_>) -> Fingerprint {
+    // The hasher's keys are fixed, and two salts make two independent halves.
+    let half = |salt: u64| {
+        let mut hasher = DefaultHasher::new();
+        (salt, partition).hash(&mut hasher);
+        u128::from(hasher.finish())
+    };
+    half(0) << 64 | half(1)
 }
 
 /// Validation has seen to this; a key that no partition can have must never become an endless retry.
 fn check_keys(write: &ClaimWrite) -> Result<(), SinkError> {
     let state = &write.claim.state;
-    let keys = [Some(&state.tenant_id), Some(&state.claim_id), state.agent_id.value.as_ref(), state.customer_id.value.as_ref()];
+    let keys = [
+        Some(&state.tenant_id),
+        Some(&state.claim_id),
+        state.agent_id.value.as_ref(),
+        state.customer_id.value.as_ref(),
+    ];
     for key in keys.into_iter().flatten() {
         if key.is_empty() || key.len() > MAX_KEY_BYTES {
             return Err(SinkError::Poison(format!(

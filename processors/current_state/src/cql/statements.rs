@@ -28,7 +28,8 @@ const CLAIM_COLUMNS: &str = "tenant_id, claim_id, status, status_since, source, 
 const LIST_COLUMNS: &str = "tenant_id, bucket, shard, created_at, claim_id, status, customer_id, agent_id, agent_name, \
     claim_type, title, urgency, claimed_amount, claimed_currency, updated_at, revision";
 
-const TIMELINE_COLUMNS: &str = "tenant_id, claim_id, version, event_id, event_type, occurred_at, actor, words";
+const TIMELINE_COLUMNS: &str =
+    "tenant_id, claim_id, version, event_id, event_type, occurred_at, actor, words";
 
 fn insert(keyspace: &str, table: &str, columns: &str) -> String {
     let markers = vec!["?"; columns.split(',').count()].join(", ");

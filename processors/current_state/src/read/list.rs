@@ -116,7 +116,7 @@ pub(super) fn statements(keyspace: &str, view: ListView) -> [String; 2] {
 
 pub(super) fn checked_limit(limit: usize) -> Result<i32, ReadError> {
     match i32::try_from(limit) {
-        Ok(rows) if limit >= 1 && limit <= MAX_PAGE_ROWS => Ok(rows),
+        Ok(rows) if (1..=MAX_PAGE_ROWS).contains(&limit) => Ok(rows),
         _ => Err(ReadError::Query(format!("limit {limit}: ask for 1 to {MAX_PAGE_ROWS} rows"))),
     }
 }
@@ -142,13 +142,16 @@ pub(super) async fn page(reader: &ClaimReader, query: &ListQuery<'_>) -> Result<
     while !rest.is_empty() && items.len() < query.limit {
         let (now, later) = rest.split_at(at_once.min(rest.len()));
         let wanted = query.limit - items.len();
-        let read = try_join_all(now.iter().map(|bucket| read_bucket(reader, query, span, bucket, wanted))).await?;
+        let read =
+            try_join_all(now.iter().map(|bucket| read_bucket(reader, query, span, bucket, wanted))).await?;
         for (bucket, rows) in now.iter().zip(read) {
             let room = query.limit - items.len();
             let full = rows.len() >= room;
             items.extend(rows.into_iter().take(room));
             if full {
-                let last = items.last().map(|item: &ListItem| (item.created_at.timestamp_millis(), item.claim_id.clone()));
+                let last = items
+                    .last()
+                    .map(|item: &ListItem| (item.created_at.timestamp_millis(), item.claim_id.clone()));
                 return Ok(Page { items, next: Some(Cursor { bucket: bucket.bucket, last }) });
             }
         }
@@ -218,10 +221,8 @@ async fn read_bucket(
     bucket: &BucketShards,
     wanted: usize,
 ) -> Result<Vec<ListItem>, ReadError> {
-    let after = query
-        .after
-        .filter(|cursor| cursor.bucket == bucket.bucket)
-        .and_then(|cursor| cursor.last.clone());
+    let after =
+        query.after.filter(|cursor| cursor.bucket == bucket.bucket).and_then(|cursor| cursor.last.clone());
     let step = (wanted / bucket.shards.len() + wanted / (4 * bucket.shards.len()) + SPARE_ROWS).min(wanted);
     let mut streams: Vec<ShardRows> = bucket
         .shards

@@ -13,7 +13,10 @@ pub fn event(tenant: &str, claim: &str, version: u64, data: impl Into<EventData>
     let at = Timestamp(DAY_MS + version as i64 * 60_000);
     Event {
         tenant_id: tenant.into(),
-        event_id: Uuid::new_v5(&Uuid::NAMESPACE_OID, format!("{tenant}/{claim}/{version}/{data:?}").as_bytes()),
+        event_id: Uuid::new_v5(
+            &Uuid::NAMESPACE_OID,
+            format!("{tenant}/{claim}/{version}/{data:?}").as_bytes(),
+        ),
         claim_id: claim.into(),
         version,
         occurred_at: at,

@@ -42,8 +42,8 @@ impl Row {
         for (name, value) in cells {
             let cell = self.cells.entry(name).or_insert((0, None));
             // None is a tombstone and wins a tie.
-            let wins = stamp > cell.0
-                || stamp == cell.0 && (value.is_none() || cell.1.is_some() && *value > cell.1);
+            let wins =
+                stamp > cell.0 || stamp == cell.0 && (value.is_none() || cell.1.is_some() && *value > cell.1);
             if wins {
                 *cell = (stamp, value.clone());
             }
@@ -52,7 +52,8 @@ impl Row {
 
     fn visible(&self) -> Option<BTreeMap<&'static str, String>> {
         let live = self.cells.iter().filter(|(_, (stamp, _))| *stamp > self.deleted);
-        let cells: BTreeMap<_, _> = live.filter_map(|(name, (_, value))| Some((*name, value.clone()?))).collect();
+        let cells: BTreeMap<_, _> =
+            live.filter_map(|(name, (_, value))| Some((*name, value.clone()?))).collect();
         (self.marker > self.deleted || !cells.is_empty()).then_some(cells)
     }
 }
@@ -103,9 +104,10 @@ impl Tables {
     }
 
     fn timeline(&self) -> BTreeSet<(String, u64, String)> {
-        let live = self.timelines.iter().filter(|((claim, _), (stamp, _))| {
-            self.erased.get(claim).is_none_or(|erased| stamp > erased)
-        });
+        let live = self
+            .timelines
+            .iter()
+            .filter(|((claim, _), (stamp, _))| self.erased.get(claim).is_none_or(|erased| stamp > erased));
         live.map(|((claim, version), (_, id))| (claim.clone(), *version, id.clone())).collect()
     }
 }
@@ -233,7 +235,8 @@ impl World {
         while records.peek().is_some() {
             let size = sizes.next().unwrap_or(usize::MAX).max(1);
             for (offset, event) in records.by_ref().take(size) {
-                let record = TestRecord::value(0, *offset, encoded(event)).appended_at_ms(DAY_MS + 86_400_000);
+                let record =
+                    TestRecord::value(0, *offset, encoded(event)).appended_at_ms(DAY_MS + 86_400_000);
                 driver.feed(record).unwrap();
             }
             batch_number += 1;
@@ -336,11 +339,18 @@ fn mishaps() -> impl Strategy<Value = Vec<Mishap>> {
         Just(Crash::AfterStore),
         Just(Crash::AfterCommit)
     ];
-    let fate = prop_oneof![2 => Just(StoreFate::Kept), 2 => Just(StoreFate::Lost), 1 => Just(StoreFate::Behind)];
+    let fate =
+        prop_oneof![2 => Just(StoreFate::Kept), 2 => Just(StoreFate::Lost), 1 => Just(StoreFate::Behind)];
     let reset = prop::option::weighted(0.4, 0.0..1.0);
     let zombie = prop::option::of(any::<prop::sample::Index>());
     let one = (prop::collection::vec(1_usize..6, 1..5), crash, fate, reset, zombie).prop_map(
-        |(batch_records, crash, store, reset_to, zombie)| Mishap { batch_records, crash, store, reset_to, zombie },
+        |(batch_records, crash, store, reset_to, zombie)| Mishap {
+            batch_records,
+            crash,
+            store,
+            reset_to,
+            zombie,
+        },
     );
     prop::collection::vec(one, 0..4)
 }

@@ -1,7 +1,8 @@
 //! Integration tests. Those that need services fail without them: run `cargo xtask up` first.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod exactness;
 mod events;
+mod exactness;
 mod processing;
 mod stage;
 mod tables;

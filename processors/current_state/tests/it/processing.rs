@@ -142,10 +142,7 @@ fn a_new_conflict_after_a_replay_is_reported() {
     driver.assign(0, None).unwrap();
     driver.run(three().iter().zip(0..).map(|(e, offset)| record(offset, e)), 1).unwrap();
     let again = event("t", "c", 1, created("another"));
-    assert_eq!(
-        driver.feed(record(3, &again)).unwrap(),
-        Outcome::DeadLettered { reason: REASON_SUPERSEDED }
-    );
+    assert_eq!(driver.feed(record(3, &again)).unwrap(), Outcome::DeadLettered { reason: REASON_SUPERSEDED });
 }
 
 #[test]

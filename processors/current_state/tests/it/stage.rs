@@ -147,7 +147,10 @@ impl Stage {
             let Some(message) = consumer.poll(Duration::from_millis(200)) else { continue };
             let message = message.unwrap();
             let header = message.headers().and_then(|headers| {
-                headers.iter().find(|h| h.key == header).and_then(|h| Some(String::from_utf8_lossy(h.value?).into_owned()))
+                headers
+                    .iter()
+                    .find(|h| h.key == header)
+                    .and_then(|h| Some(String::from_utf8_lossy(h.value?).into_owned()))
             });
             let key = String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned();
             found.push((key, message.payload().map(<[u8]>::to_vec), header));
@@ -157,7 +160,11 @@ impl Stage {
 
     async fn stop(&self, running: Running) {
         running.trigger.stop();
-        tokio::time::timeout(Duration::from_secs(10), running.task).await.expect("stops in time").unwrap().unwrap();
+        tokio::time::timeout(Duration::from_secs(10), running.task)
+            .await
+            .expect("stops in time")
+            .unwrap()
+            .unwrap();
     }
 
     /// As `kill -9` would, but for what only a process can lose: nothing more is written or committed.
@@ -197,7 +204,8 @@ impl Stage {
 
     async fn truncate(&self) {
         let nodes = &self.config.current_state.cql.nodes;
-        let session = scylla::client::session_builder::SessionBuilder::new().known_nodes(nodes).build().await.unwrap();
+        let session =
+            scylla::client::session_builder::SessionBuilder::new().known_nodes(nodes).build().await.unwrap();
         let lists = ListView::ALL.map(ListView::table);
         for table in ["claim_by_id", "claim_timeline", "claim_list_partitions"].iter().chain(&lists) {
             let text = format!("TRUNCATE {}.{table}", self.config.current_state.cql.keyspace);
@@ -220,7 +228,10 @@ impl Stage {
                     .unwrap();
                 let (customer, agent, title) = (c.customer_id, c.agent_id, c.title);
                 let (resolution, revision) = (c.resolution, c.revision);
-                ((c.tenant_id, c.claim_id), Expected { status, customer, agent, title, resolution, created_ms, revision })
+                (
+                    (c.tenant_id, c.claim_id),
+                    Expected { status, customer, agent, title, resolution, created_ms, revision },
+                )
             })
             .collect();
         assert_eq!(found, wanted);
@@ -254,7 +265,13 @@ impl Stage {
             rows.sort();
             assert_eq!(found, rows, "{view:?}");
         }
-        let timeline = reader.scan_timeline().await.unwrap().try_fold(0_i64, |n, _| async move { Ok(n + 1) }).await.unwrap();
+        let timeline = reader
+            .scan_timeline()
+            .await
+            .unwrap()
+            .try_fold(0_i64, |n, _| async move { Ok(n + 1) })
+            .await
+            .unwrap();
         let entries: i64 = wanted.values().filter(|w| w.status != "ERASED").map(|w| w.revision).sum();
         let erasures = wanted.values().filter(|w| w.status == "ERASED").count() as i64;
         assert_eq!(timeline, entries + erasures);
@@ -281,7 +298,11 @@ impl Stage {
 }
 
 fn consumer(config: &Config, group: &str) -> BaseConsumer {
-    kafka::client_config(&config.kafka).set("group.id", group).set("enable.auto.commit", "false").create().unwrap()
+    kafka::client_config(&config.kafka)
+        .set("group.id", group)
+        .set("enable.auto.commit", "false")
+        .create()
+        .unwrap()
 }
 
 /// Any stable spread of claims over partitions will do here.

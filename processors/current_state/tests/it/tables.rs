@@ -29,7 +29,8 @@ pub async fn open(config: &CqlConfig) -> CqlSink {
 
 pub async fn drop_keyspace(config: &CqlConfig) {
     let nodes = &config.nodes;
-    let session = scylla::client::session_builder::SessionBuilder::new().known_nodes(nodes).build().await.unwrap();
+    let session =
+        scylla::client::session_builder::SessionBuilder::new().known_nodes(nodes).build().await.unwrap();
     session.query_unpaged(format!("DROP KEYSPACE IF EXISTS {}", config.keyspace), ()).await.unwrap();
 }
 
@@ -63,7 +64,10 @@ async fn claims_move_through_the_views_and_nothing_stays_behind() {
         write(&mut claim, &[event("t", "c1", 4, resolved("paid")), event("t", "c1", 5, reassigned("a2"))]),
         write(&mut claim, &[event("t", "c1", 6, ClaimReopened::default())]),
         // Leaves RESOLVED's successor and comes back to it within one batch.
-        write(&mut claim, &[event("t", "c1", 7, resolved("again")), event("t", "c1", 8, ClaimReopened::default())]),
+        write(
+            &mut claim,
+            &[event("t", "c1", 7, resolved("again")), event("t", "c1", 8, ClaimReopened::default())],
+        ),
     ];
     for write in &history {
         sink.write(std::slice::from_ref(write)).await.unwrap();
@@ -90,7 +94,8 @@ async fn claims_move_through_the_views_and_nothing_stays_behind() {
     ] {
         for key in keys {
             let page = reader.list(&ListQuery::newest("t", view, key, 10)).await.unwrap();
-            let found: Vec<_> = page.items.iter().map(|item| (item.claim_id.as_str(), item.revision)).collect();
+            let found: Vec<_> =
+                page.items.iter().map(|item| (item.claim_id.as_str(), item.revision)).collect();
             assert_eq!(found, if key == wanted { vec![("c1", 8)] } else { vec![] }, "{view:?} {key}");
         }
     }
@@ -117,7 +122,11 @@ async fn erasure_takes_the_words_and_the_customer_along_in_any_order() {
             sink.write(&[write(&mut claim, &events[i..=i])]).await.unwrap();
         }
         let view = reader.claim("t", claim_id).await.unwrap().unwrap();
-        assert_eq!((view.status.as_str(), view.customer_id, view.title), ("ERASED", None, None), "{claim_id}");
+        assert_eq!(
+            (view.status.as_str(), view.customer_id, view.title),
+            ("ERASED", None, None),
+            "{claim_id}"
+        );
         let timeline = reader.timeline("t", claim_id, 0, 10).await.unwrap();
         assert_eq!(timeline.iter().map(|e| e.version).collect::<Vec<_>>(), [3], "{claim_id}");
     }
@@ -137,7 +146,8 @@ async fn pages_give_every_claim_once_newest_first() {
         let claim_id = format!("c{i:04}");
         let mut first = event("t", &claim_id, 1, created(if i % 3 == 0 { "big" } else { "small" }));
         // Forty days with many claims, three of them at one instant each, and long gaps.
-        first.occurred_at = Timestamp(DAY_MS + (i / 3) * 7_200_000 + if i > 500 { 90 * 86_400_000 } else { 0 });
+        first.occurred_at =
+            Timestamp(DAY_MS + (i / 3) * 7_200_000 + if i > 500 { 90 * 86_400_000 } else { 0 });
         wanted.push((first.occurred_at.0, claim_id.clone()));
         writes.push(write(&mut Claim::empty("t", &claim_id), &[first]));
     }
@@ -149,7 +159,10 @@ async fn pages_give_every_claim_once_newest_first() {
 
     for limit in [1, 7, 100, 5_000] {
         let query = ListQuery::newest("t", ListView::Status, "CREATED", limit);
-        assert_eq!(pages(&reader, query, if limit == 1 { 40 } else { usize::MAX }).await, wanted[..if limit == 1 { 40 } else { 700 }]);
+        assert_eq!(
+            pages(&reader, query, if limit == 1 { 40 } else { usize::MAX }).await,
+            wanted[..if limit == 1 { 40 } else { 700 }]
+        );
     }
     let created = pages(&reader, ListQuery::newest("t", ListView::Created, "", 50), usize::MAX).await;
     assert_eq!(created, wanted);
@@ -168,7 +181,8 @@ async fn pages_give_every_claim_once_newest_first() {
     assert_eq!(pages(&reader, query, usize::MAX).await, span);
     assert!(!span.is_empty());
 
-    let shards: BTreeSet<_> = list_all(&reader, ListView::Status).await.iter().map(|item| item.shard).collect();
+    let shards: BTreeSet<_> =
+        list_all(&reader, ListView::Status).await.iter().map(|item| item.shard).collect();
     assert_eq!(shards.len(), SHARDS as usize);
     drop_keyspace(&config).await;
 }
@@ -217,8 +231,11 @@ async fn failures_are_told_apart() {
     sink.write(&[Arc::clone(&good)]).await.unwrap();
 
     // A dropped table would refuse every row: that must end the process, not fill the dead letters.
-    let session =
-        scylla::client::session_builder::SessionBuilder::new().known_nodes(&config.nodes).build().await.unwrap();
+    let session = scylla::client::session_builder::SessionBuilder::new()
+        .known_nodes(&config.nodes)
+        .build()
+        .await
+        .unwrap();
     session.query_unpaged(format!("DROP TABLE {}.claims_by_customer", config.keyspace), ()).await.unwrap();
     let error = sink.write(&[good]).await.unwrap_err();
     assert!(matches!(&error, SinkError::Fatal(detail) if detail.contains("dropped or altered")), "{error:?}");
@@ -233,11 +250,45 @@ async fn failures_are_told_apart() {
 async fn tables_of_another_layout_are_refused() {
     let config = cql();
     drop(open(&config).await);
-    let session =
-        scylla::client::session_builder::SessionBuilder::new().known_nodes(&config.nodes).build().await.unwrap();
-    let other = format!("INSERT INTO {}.claims_layout (name, version) VALUES ('current-state', 99)", config.keyspace);
+    let session = scylla::client::session_builder::SessionBuilder::new()
+        .known_nodes(&config.nodes)
+        .build()
+        .await
+        .unwrap();
+    let other =
+        format!("INSERT INTO {}.claims_layout (name, version) VALUES ('current-state', 99)", config.keyspace);
     session.query_unpaged(other, ()).await.unwrap();
     let error = CqlSink::open(&config).await.err().unwrap();
     assert!(matches!(&error, SinkError::Fatal(detail) if detail.contains("layout 99")), "{error:?}");
+    drop_keyspace(&config).await;
+}
+
+#[tokio::test]
+async fn documented_queries_run() {
+    let config = cql();
+    let sink = open(&config).await;
+    let mut claim = Claim::empty("default", "claim_67890");
+    sink.write(&[write(&mut claim, &[event("default", "claim_67890", 1, created("cust_12345"))])])
+        .await
+        .unwrap();
+    let document = include_str!("../../../../docs/querying-cql.md");
+    let session = scylla::client::session_builder::SessionBuilder::new()
+        .known_nodes(&config.nodes)
+        .build()
+        .await
+        .unwrap();
+    let blocks = document.split("```sql").skip(1).filter_map(|rest| rest.split("```").next());
+    let mut run = 0;
+    for statement in blocks.flat_map(|block| block.split(';')).map(str::trim).filter(|s| !s.is_empty()) {
+        let statement = statement.replace("claims.c", &format!("{}.c", config.keyspace));
+        let result = session.query_unpaged(statement.as_str(), ()).await;
+        let rows =
+            result.unwrap_or_else(|e| panic!("{statement}: {e}")).into_rows_result().unwrap().rows_num();
+        if statement.contains("claim_by_id") || statement.contains("claim_timeline") {
+            assert_eq!(rows, 1, "{statement}");
+        }
+        run += 1;
+    }
+    assert!(run >= 9, "{run} statements");
     drop_keyspace(&config).await;
 }
