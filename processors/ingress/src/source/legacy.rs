@@ -44,6 +44,11 @@ pub struct LegacyNumbering {
 impl LegacyNumbering {
     /// The same event in the canonical form; `None`: a copy of one before.
     pub fn translate(&mut self, value: Value, default_tenant: &str) -> Result<Option<Value>, RowError> {
+        if self.seen.len() >= MAX_EVENTS || self.versions.len() >= MAX_EVENTS {
+            let detail =
+                format!("more than {MAX_EVENTS} events in one file of the older format: split it by claim");
+            return Err(RowError::new(reason::TOO_MANY, detail));
+        }
         let Value::Object(mut legacy) = value else {
             return Err(RowError::new(reason::INVALID_EVENT, "not a JSON object"));
         };
@@ -64,7 +69,7 @@ impl LegacyNumbering {
         }
         let version = match legacy.remove("version") {
             Some(version) => version,
-            None => self.next_version(claim)?.into(),
+            None => self.next_version(claim).into(),
         };
         legacy.insert("claim_id".into(), claim_id.into());
         legacy.insert("event_type".into(), event_type.as_str().into());
@@ -75,15 +80,10 @@ impl LegacyNumbering {
         Ok(Some(Value::Object(legacy)))
     }
 
-    fn next_version(&mut self, claim: u64) -> Result<u32, RowError> {
-        if self.seen.len() > MAX_EVENTS || self.versions.len() > MAX_EVENTS {
-            let detail =
-                format!("more than {MAX_EVENTS} events in one file of the older format: split it by claim");
-            return Err(RowError::new(reason::TOO_MANY, detail));
-        }
+    fn next_version(&mut self, claim: u64) -> u32 {
         let version = self.versions.entry(claim).or_insert(0);
         *version += 1;
-        Ok(*version)
+        *version
     }
 }
 
