@@ -102,7 +102,11 @@ async fn show(args: ShowArgs, store: &SegmentStore, config: &Config) -> anyhow::
         claim_id: args.claim,
     };
     let trail = claims_audit::show(store, &options).await?;
-    if args.json { output::json(&trail) } else { print_trail(&trail) }?;
+    if args.json {
+        output::json(&trail)?;
+    } else if !trail.records.is_empty() || !trail.holds {
+        print_trail(&trail)?;
+    }
     if !trail.holds {
         return Ok(ExitCode::from(FOUND));
     }
