@@ -19,9 +19,9 @@ Exit codes:
   0  done, nothing to report
   1  failed; the message says what, where, and what to do
   2  wrong usage, or a configuration that can't be used
-  3  done, and something was found: topics or schemas that differ, a broken audit trail, too much lag
+  3  done, and something was found: topics or schemas that differ, a broken trail, too much lag
 
-Configuration, later ones win: defaults; claims.toml (or --config); CLAIMS_<SECTION>__<KEY>, such as
+Configuration, later ones win: defaults; claims.toml (or --config); CLAIMS_<SECTION>__<KEY>, such as \
 CLAIMS_KAFKA__BOOTSTRAP_SERVERS; --set section.key=value. `claims config show` prints the result.
 
 Examples:
@@ -32,7 +32,7 @@ Examples:
 )]
 pub struct Args {
     /// Configuration file (default: ./claims.toml if it is there)
-    #[arg(long, global = true, value_name = "FILE", env = "CLAIMS_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "CLAIMS_CONFIG", hide_env_values = true)]
     pub config: Option<PathBuf>,
 
     /// One setting, such as kafka.bootstrap_servers=broker:9092; may be given more than once
@@ -81,7 +81,8 @@ mod tests {
 
     #[test]
     fn help_of_every_command() {
-        let mut command = Args::command();
+        // The snapshot must not depend on the terminal.
+        let mut command = Args::command().term_width(100);
         command.build();
         insta::assert_snapshot!("help", command.render_long_help());
         for name in ["run", "topics", "schemas", "topology", "lag", "tail", "dead-letters", "config"] {

@@ -181,7 +181,10 @@ mod tests {
         let path = |found: Option<Found>| found.unwrap().path.join("/");
         assert_eq!(path(find_env("KAFKA__BOOTSTRAP_SERVERS")), "kafka/bootstrap_servers");
         assert_eq!(path(find_env("CURRENT_STATE__CQL__KEYSPACE")), "current_state/cql/keyspace");
-        assert_eq!(path(find_env("KAFKA__PROPERTIES__SOCKET_TIMEOUT_MS")), "kafka/properties/socket.timeout.ms");
+        assert_eq!(
+            path(find_env("KAFKA__PROPERTIES__SOCKET_TIMEOUT_MS")),
+            "kafka/properties/socket.timeout.ms"
+        );
         assert_eq!(
             path(find_env("TOPICS__SETTINGS__DEAD_LETTERS__RETENTION_MS")),
             "topics/settings/dead_letters/retention.ms"

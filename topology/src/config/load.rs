@@ -255,11 +255,8 @@ struct Setting {
 
 impl Setting {
     fn new(place: String, key: Found, text: &str) -> Result<Self, ConfigError> {
-        let refused = |message: String| ConfigError::Value {
-            place: place.clone(),
-            key: key.path.join("."),
-            message,
-        };
+        let refused =
+            |message: String| ConfigError::Value { place: place.clone(), key: key.path.join("."), message };
         let value = match key.kind {
             Kind::Text => Value::String(text.to_owned()),
             Kind::List => Value::Array(text.split(',').map(|item| item.trim().into()).collect()),

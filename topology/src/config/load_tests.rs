@@ -75,10 +75,7 @@ fn unknown_keys_are_refused_with_their_place_and_the_nearest_known_one() {
         error(from_file("[kafka]\n\nbootstrap_server = 'x:1'\n")),
         "claims.toml:3: unknown key kafka.bootstrap_server; did you mean kafka.bootstrap_servers?"
     );
-    assert_eq!(
-        error(from_file("[analytic]\nlisten = 'x:1'\n")),
-        "claims.toml:1: unknown key analytic"
-    );
+    assert_eq!(error(from_file("[analytic]\nlisten = 'x:1'\n")), "claims.toml:1: unknown key analytic");
     assert_eq!(
         error(from("", &[("CLAIMS_KAFKA_BOOTSTRAP_SERVERS", "x:1")], &[])),
         "environment: unknown key CLAIMS_KAFKA_BOOTSTRAP_SERVERS; did you mean CLAIMS_KAFKA__BOOTSTRAP_SERVERS?"

@@ -111,11 +111,9 @@ impl Config {
         );
         found.positive("ingress.max_request_bytes", ingress.max_request_bytes as u64);
         found.positive("ingress.max_line_bytes", ingress.max_line_bytes as u64);
-        found.unless(
-            ingress.max_line_bytes <= ingress.max_request_bytes,
-            "ingress.max_line_bytes",
-            || format!("is more than ingress.max_request_bytes ({})", ingress.max_request_bytes),
-        );
+        found.unless(ingress.max_line_bytes <= ingress.max_request_bytes, "ingress.max_line_bytes", || {
+            format!("is more than ingress.max_request_bytes ({})", ingress.max_request_bytes)
+        });
         found.positive("ingress.max_in_flight_events", ingress.max_in_flight_events as u64);
         found.positive("ingress.queue_full_timeout_ms", ingress.queue_full_timeout_ms);
         found.positive("ingress.delivery_timeout_ms", ingress.delivery_timeout_ms);

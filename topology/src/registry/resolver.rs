@@ -20,6 +20,9 @@ const REFUSED_TTL_MS: u64 = 10_000;
 /// So many refused ids are remembered at most.
 const MAX_REFUSED: usize = 10_000;
 
+/// A request under way, and its answer for all who wait for it.
+type Ask = OnceCell<Result<(), ResolveError>>;
+
 /// Fetches schemas by id from the configured registry into a [`SchemaCache`]. Concurrent asks for one id share one
 /// request; each ends within the registry's request timeout.
 #[derive(Debug)]
@@ -27,7 +30,7 @@ pub struct RegistryResolver {
     client: RegistryClient,
     cache: SchemaCache,
     timeout: Duration,
-    asks: Mutex<HashMap<u32, Arc<OnceCell<Result<(), ResolveError>>>>>,
+    asks: Mutex<HashMap<u32, Arc<Ask>>>,
     refused: Mutex<HashMap<u32, (Instant, ResolveError)>>,
 }
 

@@ -1,4 +1,5 @@
 //! Against the services that `cargo xtask up` starts. Every test has topics and subjects of its own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod fake_registry;
 mod registry;

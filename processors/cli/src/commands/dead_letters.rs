@@ -29,7 +29,7 @@ use std::{
 /// List or show refused records
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A refused record keeps its key and its payload (cut if it is very large), with headers that say where it stood, who
+A refused record keeps its key and its payload (cut if it is very large), with headers that say where it stood, who \
 refused it and why. Payloads may hold personal data and are printed only when asked for.
 
 Examples:

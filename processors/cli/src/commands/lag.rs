@@ -18,7 +18,7 @@ use std::{
 /// Show how far each processor is behind: per partition, in records and in time
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Lag in records is the distance from the committed offset to the end of the partition (an upper bound: compaction
+Lag in records is the distance from the committed offset to the end of the partition (an upper bound: compaction \
 leaves gaps). Lag in time is how long ago the first record not yet committed was appended.
 
 Examples:

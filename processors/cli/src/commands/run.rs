@@ -15,13 +15,13 @@ use tokio::{
 /// Run processors until SIGTERM or SIGINT
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Processors: ingress (HTTP, POST /v1/events), current-state (CQL), analytics (ClickHouse), audit (Parquet segments).
+Processors: ingress (HTTP, POST /v1/events), current-state (CQL), analytics (ClickHouse), audit (Parquet segments). \
 Each is a consumer group of its own. Each serves /metrics, /health/live and /health/ready on its `listen` address.
 
-A processor that fails is reported, and the others of the same process go on; the exit code is then 1 in the end.
+A processor that fails is reported, and the others of the same process go on; the exit code is then 1 in the end. \
 Running each in a process of its own lets a supervisor start the failed one again.
 
-On SIGTERM or SIGINT every processor flushes what it has, commits and leaves its group, within 10 seconds. A second
+On SIGTERM or SIGINT every processor flushes what it has, commits and leaves its group, within 10 seconds. A second \
 signal ends the process at once.
 
 Examples:

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 /// Check, register or show this build's schemas
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Schemas are registered under <topic>-value with compatibility BACKWARD_TRANSITIVE: a new one must read everything
+Schemas are registered under <topic>-value with compatibility BACKWARD_TRANSITIVE: a new one must read everything \
 written before.
 
 Examples:

@@ -26,7 +26,7 @@ use std::{
 /// Show events as they come, decoded
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Reads without a consumer group: no processor notices. With --json each event is a line of canonical NDJSON, which
+Reads without a consumer group: no processor notices. With --json each event is a line of canonical NDJSON, which \
 `claims ingest` takes.
 
 Examples:

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, process::ExitCode};
 /// Compare, make or describe the topics
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Missing topics are made. Settings that differ are shown, and changed only with `apply --yes`. A partition count is
+Missing topics are made. Settings that differ are shown, and changed only with `apply --yes`. A partition count is \
 never changed: it would break the order of a claim's events.
 
 Examples:
