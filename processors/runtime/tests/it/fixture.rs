@@ -136,7 +136,9 @@ impl Topic {
     pub fn committed(&self) -> BTreeMap<i32, i64> {
         let consumer: BaseConsumer = client().set("group.id", &self.group).create().unwrap();
         let mut list = TopicPartitionList::new();
-        (0..self.partitions).for_each(|p| drop(list.add_partition(&self.name, p)));
+        for partition in 0..self.partitions {
+            list.add_partition(&self.name, partition);
+        }
         let committed = consumer.committed_offsets(list, PATIENCE).unwrap();
         committed
             .elements()
@@ -218,6 +220,9 @@ pub fn quick() -> RuntimeSettings {
     }
 }
 
+/// Batch ids with their next offsets.
+pub type Acknowledged = Vec<(u64, Vec<(i32, i64)>)>;
+
 /// One row per value. Words with a meaning: `poison…` is refused, `fatal` ends the stage, `schema:N` misses schema N
 /// until it is known, `upgrade` asks for one, `block:MS` stops the loop once.
 pub struct Plain {
@@ -227,7 +232,7 @@ pub struct Plain {
     pub has_blocked: bool,
     pub revoked: Arc<Mutex<Vec<i32>>>,
     pub seen: Arc<Mutex<Vec<Origin>>>,
-    pub acknowledged: Arc<Mutex<Vec<(u64, Vec<(i32, i64)>)>>>,
+    pub acknowledged: Arc<Mutex<Acknowledged>>,
 }
 
 impl Plain {
