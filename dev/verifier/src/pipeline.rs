@@ -72,6 +72,7 @@ impl Pipeline {
             .args(args)
             .current_dir(&self.namespace.dir)
             .envs(self.namespace.environment())
+            .envs(self.settings.iter().cloned())
             .stdin(Stdio::null());
         command
     }
