@@ -5,7 +5,8 @@
 use crate::{
     OwnedRecord, Processor, Record, ResolveError, SchemaResolver, Sink, SinkError, StageConfig, StageError,
     dead_letter::DeadLetterProducer,
-    delivery::{Delivered, Delivery, DeliveryError},
+    delivery::{Delivered, DeliveryError},
+    dispatch::InFlight,
     health::StageHealth,
     kafka::{self, KafkaConsumer, RebalanceEvent, Severity},
     ledger::Committable,
@@ -28,15 +29,12 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{runtime::Handle, task::AbortHandle};
+use tokio::runtime::Handle;
 
 /// Records taken between two looks at the clock and the mailbox.
 const BURST_RECORDS: usize = 1_000;
 /// The loop looks around at least this often. Only timers need it: everything else wakes the loop.
 const MAX_WAIT: Duration = Duration::from_millis(100);
-/// Above the watermark the loop first only stops taking records; pausing makes librdkafka drop what it has fetched and
-/// fetch it again, so that comes when the sink takes longer than this.
-const HOLD_BEFORE_PAUSE: Duration = Duration::from_millis(250);
 /// The topic's end is asked for this often.
 const WATERMARK_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -64,29 +62,20 @@ pub(crate) enum Letter {
     RegistryAway(String),
 }
 
-/// A batch handed to the sink.
-struct InFlight {
-    records: u64,
-    held_bytes: usize,
-    oldest_append_ms: i64,
-    dispatched: Instant,
-    task: AbortHandle,
-}
-
 /// The state of one stage.
 pub(crate) struct StageLoop<P: Processor, S> {
     pub(crate) config: StageConfig,
     pub(crate) pipeline: Pipeline<P>,
     pub(crate) sink: Arc<S>,
     resolver: Arc<dyn SchemaResolver>,
-    dead_letters: Arc<DeadLetterProducer>,
+    pub(crate) dead_letters: Arc<DeadLetterProducer>,
     pub(crate) consumer: Arc<KafkaConsumer>,
     pub(crate) worker: Worker,
     pub(crate) mailbox: Arc<Mailbox<Letter>>,
     pub(crate) runtime: Handle,
     pub(crate) closed: VecDeque<ClosedBatch<P::Row>>,
-    in_flight: BTreeMap<u64, InFlight>,
-    queued_bytes: usize,
+    pub(crate) in_flight: BTreeMap<u64, InFlight>,
+    pub(crate) queued_bytes: usize,
     pub(crate) rebalancing: Rebalancing,
     pub(crate) pauses: Pauses,
     pub(crate) parking: Parking,
@@ -96,7 +85,7 @@ pub(crate) struct StageLoop<P: Processor, S> {
     last_commit: Instant,
     is_watermark_outstanding: bool,
     last_watermarks: Instant,
-    holding_since: Option<Instant>,
+    pub(crate) holding_since: Option<Instant>,
     pub(crate) topic_missing_since: Option<Instant>,
     started: Instant,
 }
@@ -346,95 +335,6 @@ where
         self.apply_pauses()
     }
 
-    /// Closes the open batch and queues it for the sink.
-    pub(crate) fn close_batch(&mut self) -> Result<(), StageError> {
-        if let Some(closed) = self.pipeline.close().map_err(|e| self.processor_error(&e))? {
-            self.queued_bytes += closed.held_bytes;
-            self.closed.push_back(closed);
-            self.dispatch();
-        }
-        Ok(())
-    }
-
-    fn max_in_flight(&self) -> usize {
-        self.sink.max_batches_in_flight().max(1)
-    }
-
-    fn dispatch(&mut self) {
-        while self.in_flight.len() < self.max_in_flight() {
-            let Some(closed) = self.closed.pop_front() else { return };
-            let batch_id = closed.batch.id;
-            let (records, held_bytes, oldest_append_ms) =
-                (closed.records, closed.held_bytes, closed.oldest_append_ms);
-            let (sink, dead_letters) = (Arc::clone(&self.sink), Arc::clone(&self.dead_letters));
-            let settings = self.config.settings.clone();
-            let mut answer = Answer { mailbox: Arc::clone(&self.mailbox), batch_id, is_given: false };
-            let task = self.runtime.spawn(async move {
-                let mailbox = Arc::clone(&answer.mailbox);
-                let waiting = move |what| mailbox.post(Letter::Waiting { batch_id, what });
-                let delivery = Delivery {
-                    sink: &*sink,
-                    dead_letters: &dead_letters,
-                    settings: &settings,
-                    waiting: &waiting,
-                };
-                let result = delivery.deliver(closed).await;
-                answer.give(result);
-            });
-            let in_flight = InFlight {
-                records,
-                held_bytes,
-                oldest_append_ms,
-                dispatched: Instant::now(),
-                task: task.abort_handle(),
-            };
-            self.in_flight.insert(batch_id, in_flight);
-        }
-    }
-
-    fn delivered(
-        &mut self,
-        batch_id: u64,
-        result: Result<Delivered, DeliveryError>,
-    ) -> Result<(), StageError> {
-        let Some(batch) = self.in_flight.remove(&batch_id) else { return Ok(()) };
-        self.queued_bytes -= batch.held_bytes;
-        let delivered = result.map_err(|error| match error {
-            DeliveryError::DeadLetter(error) => StageError::Kafka(error.to_string()),
-            error => StageError::Sink { processor: self.pipeline.name(), detail: error.to_string() },
-        })?;
-        self.monitor.withdraw(ABOUT_SINK);
-        self.monitor.completed(batch.records, batch.oldest_append_ms, batch.dispatched, &delivered);
-        self.pipeline.complete(batch_id).map_err(|e| self.processor_error(&e))?;
-        self.dispatch();
-        Ok(())
-    }
-
-    /// Drops from batches not yet written what stems from partitions that are gone.
-    pub(crate) fn forget_queued(&mut self, partitions: &[i32]) {
-        self.closed.iter_mut().for_each(|closed| closed.forget(partitions));
-    }
-
-    pub(crate) fn held_bytes(&self) -> usize {
-        self.queued_bytes + self.pipeline.open_bytes()
-    }
-
-    fn apply_back_pressure(&mut self) -> Result<(), StageError> {
-        let held = self.held_bytes();
-        let settings = &self.config.settings;
-        let resume_below = settings.resume_below_bytes.min(settings.pause_above_bytes / 2);
-        if self.holding_since.is_some() && held <= resume_below {
-            self.holding_since = None;
-        } else if self.holding_since.is_none() && held >= settings.pause_above_bytes {
-            self.holding_since = Some(Instant::now());
-        }
-        let must_pause = self.holding_since.is_some_and(|since| since.elapsed() >= HOLD_BEFORE_PAUSE);
-        if must_pause || self.holding_since.is_none() {
-            self.pauses.set_back_pressure(must_pause);
-        }
-        self.apply_pauses()
-    }
-
     pub(crate) fn apply_pauses(&mut self) -> Result<(), StageError> {
         let (pause, resume) = self.pauses.changes();
         let topic = &self.config.topic;
@@ -552,7 +452,7 @@ where
 
     /// Leaves the group and lets go of everything, within about a second.
     fn close(mut self) {
-        std::mem::take(&mut self.in_flight).into_values().for_each(|batch| batch.task.abort());
+        self.abort_in_flight();
         self.parking.abort();
         self.consumer.context().set_closing();
         self.consumer.unsubscribe();
@@ -568,28 +468,6 @@ where
         let is_closed = spawned.is_ok() && closed.recv_timeout(Duration::from_millis(800)) != timed_out;
         if !is_free || !is_closed {
             tracing::warn!(processor = name, "Kafka didn't answer; the group notices by its session timeout");
-        }
-    }
-}
-
-/// Answers for a batch even if the sink's task panics.
-struct Answer {
-    mailbox: Arc<Mailbox<Letter>>,
-    batch_id: u64,
-    is_given: bool,
-}
-
-impl Answer {
-    fn give(&mut self, result: Result<Delivered, DeliveryError>) {
-        self.is_given = true;
-        self.mailbox.post(Letter::Delivered { batch_id: self.batch_id, result });
-    }
-}
-
-impl Drop for Answer {
-    fn drop(&mut self) {
-        if !self.is_given {
-            self.give(Err(DeliveryError::Fatal("the write panicked or was given up".into())));
         }
     }
 }

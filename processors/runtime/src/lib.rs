@@ -17,6 +17,7 @@ mod arena;
 pub mod batcher;
 pub mod dead_letter;
 mod delivery;
+mod dispatch;
 mod event_loop;
 pub mod health;
 mod kafka;
