@@ -60,8 +60,8 @@ pub struct Versioned<T> {
 pub struct SeenVersion {
     /// The event's version.
     pub version: u64,
-    /// The first eight bytes of the event's id.
-    pub event_id_prefix: u64,
+    /// Both halves of the event's id, xored.
+    pub event_id_fingerprint: u64,
 }
 
 /// The current state of one claim. What each event type sets, and what erasing clears: see [`crate::fold`].

@@ -259,7 +259,7 @@ impl Field for Vec<SeenVersion> {
         let mut before = 0;
         for seen in self {
             seen.version.wrapping_sub(before).put(out);
-            out.extend_from_slice(&seen.event_id_prefix.to_le_bytes());
+            out.extend_from_slice(&seen.event_id_fingerprint.to_le_bytes());
             before = seen.version;
         }
     }
@@ -274,8 +274,8 @@ impl Field for Vec<SeenVersion> {
         let mut version = 0_u64;
         for _ in 0..len {
             version = version.wrapping_add(u64::take(input)?);
-            let event_id_prefix = u64::from_le_bytes(take_array(input)?);
-            all.push(SeenVersion { version, event_id_prefix });
+            let event_id_fingerprint = u64::from_le_bytes(take_array(input)?);
+            all.push(SeenVersion { version, event_id_fingerprint });
         }
         Some(all)
     }
