@@ -154,3 +154,34 @@ fn the_port_offset_shifts_defaults_only() {
     let text = error(from("", &[("CLAIMS_DEV_PORT_OFFSET", "many")], &[]));
     assert!(text.contains("CLAIMS_DEV_PORT_OFFSET"), "{text}");
 }
+
+const SAMPLE: &str = include_str!("../../../claims.example.toml");
+const DOCS: &str = include_str!("../../../docs/configuration.md");
+
+#[test]
+fn the_sample_file_holds_every_default() {
+    let sample: Table = toml::from_str(SAMPLE).unwrap();
+    assert_eq!(sample, as_table(&Config::default()).unwrap());
+}
+
+#[test]
+fn the_sample_file_shows_every_key_that_is_unset_by_default() {
+    // `#key` is a key that isn't set, `# text` is a comment.
+    let is_key = |rest: &&str| !rest.starts_with(' ');
+    let all: Vec<&str> =
+        SAMPLE.lines().map(|line| line.strip_prefix('#').filter(is_key).unwrap_or(line)).collect();
+    let all = all.join("\n");
+    from_file(&all).unwrap();
+    let all = Value::Table(toml::from_str(&all).unwrap());
+    let is_missing = |key: &String| key.split('.').try_fold(&all, |value, name| value.get(name)).is_none();
+    let missing: Vec<String> = keys::known().into_keys().filter(is_missing).collect();
+    assert_eq!(missing, Vec::<String>::new());
+}
+
+#[test]
+fn every_key_is_documented() {
+    let is_missing =
+        |key: &String| !DOCS.contains(&format!("| `{}` |", key.rsplit('.').next().unwrap_or_default()));
+    let missing: Vec<String> = keys::known().into_keys().filter(is_missing).collect();
+    assert_eq!(missing, Vec::<String>::new());
+}
