@@ -7,7 +7,7 @@ use crate::{
     pipeline::Pipeline,
     views::{audit, clickhouse, cql, topics},
 };
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 /// Differences told per view.
 const MOST_DIFFERENCES: usize = 5;
@@ -75,6 +75,34 @@ pub async fn all(pipeline: &Pipeline, model: &Model, records: u64) -> Result<Vec
     let superseded = topics::dead_letters(namespace, "current-state", "superseded").await?;
     checks.push(Check::count("dead letters: superseded", superseded, model.superseded));
     Ok(checks)
+}
+
+/// Dead letters of refused rows, of all imports so far.
+pub fn refused_rows(pipeline: &Pipeline) -> Result<u64> {
+    let mut letters = 0;
+    topics::each_record(&pipeline.namespace, &pipeline.namespace.dead_letters_topic(), |message| {
+        letters += u64::from(topics::header(message, "processor").as_deref() == Some("ingress"));
+        Ok(())
+    })?;
+    Ok(letters)
+}
+
+/// Every row of an import is imported, without a change, or refused; every refused one is a dead letter. `summary` is
+/// what `claims ingest --json` printed, `refused_before` the [`refused_rows`] of earlier imports.
+pub fn rows(pipeline: &Pipeline, summary: &serde_json::Value, refused_before: u64) -> Result<Vec<Check>> {
+    let count = |name: &str| {
+        summary
+            .get(name)
+            .and_then(serde_json::Value::as_u64)
+            .with_context(|| format!("no {name} in {summary}"))
+    };
+    let rejected = count("rows_rejected")?;
+    let told = count("rows_imported")? + count("rows_without_change")? + rejected;
+    let letters = refused_rows(pipeline)? - refused_before;
+    Ok(vec![
+        Check::count("rows accounted for", told, count("rows_read")?),
+        Check::count("dead letters: refused rows", letters, rejected),
+    ])
 }
 
 /// All checks must agree.

@@ -77,16 +77,22 @@ pub async fn run(args: &Args) -> Result<bool> {
 
     step("comparing every view with the model");
     let model = Model::from_ndjson(&accepted)?;
-    let counts = vec![
+    let mut counts = vec![
         ("rows read".to_owned(), count("rows_read")?),
-        ("rows rejected".to_owned(), count("rows_rejected")?),
+        ("rows imported".to_owned(), count("rows_imported")?),
         ("rows without a change".to_owned(), count("rows_without_change")?),
+        ("rows rejected".to_owned(), count("rows_rejected")?),
         ("events into Kafka".to_owned(), emitted),
         ("copies among them".to_owned(), model.copies),
         ("superseded among them".to_owned(), model.superseded),
         ("distinct events".to_owned(), model.distinct_events()),
     ];
-    let checks = checks::all(&pipeline, &model, emitted).await?;
+    let reasons = summary.get("rejected_by_reason").and_then(serde_json::Value::as_object);
+    for (reason, rows) in reasons.into_iter().flatten() {
+        counts.insert(4, (format!("  {reason}"), rows.as_u64().unwrap_or(0)));
+    }
+    let mut checks = checks::all(&pipeline, &model, emitted).await?;
+    checks.extend(checks::rows(&pipeline, &summary, 0)?);
     let outcome = Outcome { counts, stages, model: model.claims()?, checks };
     report::print(&outcome, &namespace).await?;
 
