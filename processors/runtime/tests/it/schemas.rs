@@ -105,6 +105,31 @@ async fn what_needs_an_upgrade_waits_for_one_and_others_go_on() {
     until("the other partition goes on", || sink.len() == 3).await;
     running.stop().await;
     assert_eq!(topic.committed(), [(0, 1), (1, 2)].into(), "nothing is skipped");
-    // The upgraded build, here one that takes everything, goes on where the older one stopped.
     assert!(!sink.texts().contains("behind it"));
+    topic.send(0, Some(b"sent meanwhile")).await;
+
+    // The upgraded build goes on in the same group where the older one stopped.
+    let upgraded = Plain { is_upgraded: true, ..Plain::new() };
+    let running = Running::start(topic.config(quick()), upgraded, &sink, Registry::none());
+    until("all are committed", || topic.committed() == [(0, 4), (1, 2)].into()).await;
+    running.stop().await;
+    let mut written: Vec<(i32, i64, String)> = sink
+        .rows
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|(origin, text)| (origin.partition, origin.offset, text.clone()))
+        .collect();
+    // Stable, so that each partition's records stay in the order in which they were written.
+    written.sort_by_key(|(partition, ..)| *partition);
+    let expected = [
+        (0, 0, "before"),
+        (0, 1, "upgrade"),
+        (0, 2, "behind it"),
+        (0, 3, "sent meanwhile"),
+        (1, 0, "other"),
+        (1, 1, "other again"),
+    ];
+    assert_eq!(written, expected.map(|(p, o, text)| (p, o, text.to_owned())), "in order, each once");
+    assert_eq!(topic.dead_letter_count(), 0);
 }
