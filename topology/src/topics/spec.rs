@@ -45,11 +45,14 @@ fn events(config: &TopicsConfig) -> TopicSpec {
     let mut settings = common(config);
     // The key is unique per event: compaction removes repeated copies and erased events, nothing else.
     settings.set("cleanup.policy", "compact");
-    // Erasures must have left the log after a week at most, however little is written.
-    settings.set("max.compaction.lag.ms", 7 * DAY_MS);
+    // A copy is removed only once a later copy of its key is this old. So the first of two conflicting events outlives
+    // the time it takes to settle the conflict at its source: until then a run from zero chooses it too (ADR 2).
+    settings.set("min.compaction.lag.ms", 7 * DAY_MS);
+    // Erasures must have left the log after two weeks at most, however little there is to clean (a segment is closed
+    // by the first record after `segment.ms`). Never less than the least lag: the broker refuses that.
+    settings.set("max.compaction.lag.ms", 14 * DAY_MS);
     // A reader that was away for less than this still sees every tombstone.
     settings.set("delete.retention.ms", 7 * DAY_MS);
-    settings.set("min.compaction.lag.ms", 0);
     settings.set("min.cleanable.dirty.ratio", 0.5);
     settings.set("segment.bytes", 256 * MIB);
     settings.set("segment.ms", DAY_MS);
@@ -134,6 +137,17 @@ mod tests {
         assert_eq!(events.settings["message.timestamp.type"], "LogAppendTime");
         assert!(!events.settings.contains_key("retention.ms"));
         assert_eq!(events.partitions, specs[1].partitions, "state is partitioned like the events");
+    }
+
+    #[test]
+    fn the_first_of_two_conflicting_events_outlives_the_time_to_settle_it() {
+        let specs = specs(&TopicsConfig::default());
+        assert_eq!(specs[0].settings["min.compaction.lag.ms"], "604800000");
+        for spec in &specs[..2] {
+            let ms = |key: &str| spec.settings[key].parse::<u64>().unwrap();
+            let (min, max) = (ms("min.compaction.lag.ms"), ms("max.compaction.lag.ms"));
+            assert!(min <= max, "{}: the broker refuses {min} with {max}", spec.role);
+        }
     }
 
     #[test]
