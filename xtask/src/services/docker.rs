@@ -5,9 +5,24 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use super::Service;
-use super::layout::Layout;
+use super::layout::{Layout, port_offset, shifted_port};
 
 const FILE: &str = "docker-compose.kafka.yml";
+/// The project's name, and the first part of it where the ports are shifted.
+const PROJECT: &str = "claimstream";
+/// The processors' services in the compose file.
+const PROCESSORS: [&str; 4] = ["ingress", "current-state", "analytics", "audit"];
+/// The variables of the compose file that hold the published ports, and the usual ports.
+const PUBLISHED_PORTS: [(&str, u16); 8] = [
+    ("CLAIMSTREAM_PORT_KAFKA", 9092),
+    ("CLAIMSTREAM_PORT_REGISTRY", 8081),
+    ("CLAIMSTREAM_PORT_CQL", 9042),
+    ("CLAIMSTREAM_PORT_CLICKHOUSE", 8123),
+    ("CLAIMSTREAM_PORT_INGRESS", 8080),
+    ("CLAIMSTREAM_PORT_CURRENT_STATE", 9101),
+    ("CLAIMSTREAM_PORT_ANALYTICS", 9102),
+    ("CLAIMSTREAM_PORT_AUDIT", 9103),
+];
 
 /// Whether a Docker engine with the compose plugin answers; the error says why not.
 pub fn engine() -> Result<(), String> {
@@ -28,13 +43,24 @@ pub fn engine() -> Result<(), String> {
     Ok(())
 }
 
+/// `docker compose` on the compose file, for the ports the environment asks for.
+fn command(layout: &Layout) -> Result<Command> {
+    command_for(layout, port_offset()?)
+}
+
+fn command_for(layout: &Layout, offset: u16) -> Result<Command> {
+    // A project of its own per offset: else the containers of another checkout would be taken over.
+    let project = if offset == 0 { PROJECT.to_owned() } else { format!("{PROJECT}-{offset}") };
+    let mut command = Command::new("docker");
+    command.current_dir(&layout.root).args(["compose", "-p", &project, "-f", FILE]);
+    for (variable, port) in PUBLISHED_PORTS {
+        command.env(variable, shifted_port(port, offset)?.to_string());
+    }
+    Ok(command)
+}
+
 fn compose(layout: &Layout, arguments: &[&str]) -> Result<()> {
-    let status = Command::new("docker")
-        .current_dir(&layout.root)
-        .args(["compose", "-f", FILE])
-        .args(arguments)
-        .status()
-        .context("cannot run docker")?;
+    let status = command(layout)?.args(arguments).status().context("cannot run docker")?;
     if !status.success() {
         bail!("`docker compose {}` failed", arguments.join(" "));
     }
@@ -52,7 +78,7 @@ pub fn up(layout: &Layout) -> Result<Vec<Service>> {
 pub fn stop(layout: &Layout, services: &[Service]) -> Result<()> {
     let mut arguments = vec!["--profile", "pipeline", "stop"];
     // The pipeline cannot do without any of them.
-    arguments.push("pipeline");
+    arguments.extend(PROCESSORS);
     arguments.extend(services.iter().map(|service| container(*service)));
     compose(layout, &arguments)
 }
@@ -64,9 +90,8 @@ pub fn wipe(layout: &Layout) -> Result<()> {
 
 /// The services whose containers run.
 fn running(layout: &Layout) -> Result<Vec<Service>> {
-    let output = Command::new("docker")
-        .current_dir(&layout.root)
-        .args(["compose", "-f", FILE, "ps", "--services", "--status", "running"])
+    let output = command(layout)?
+        .args(["ps", "--services", "--status", "running"])
         .stdin(Stdio::null())
         .output()
         .context("cannot run docker")?;
@@ -105,5 +130,43 @@ fn container(service: Service) -> &'static str {
     match service {
         Service::Cassandra => "scylla",
         other => other.name(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = include_str!("../../../docker-compose.kafka.yml");
+
+    #[test]
+    fn every_published_port_can_be_shifted() {
+        for (variable, port) in PUBLISHED_PORTS {
+            let published = format!("- 127.0.0.1:${{{variable}:-{port}}}:");
+            assert_eq!(TEXT.matches(&published).count(), 1, "{published}");
+        }
+        assert_eq!(
+            TEXT.matches("- 127.0.0.1:").count(),
+            PUBLISHED_PORTS.len(),
+            "a port that cannot be shifted"
+        );
+        assert!(TEXT.contains("HOST://127.0.0.1:${CLAIMSTREAM_PORT_KAFKA:-9092},"), "the advertised port");
+    }
+
+    #[test]
+    fn what_is_stopped_is_in_the_file() {
+        for name in PROCESSORS.into_iter().chain(Service::ALL.map(container)) {
+            assert!(TEXT.contains(&format!("\n  {name}:\n")), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_offset_moves_the_ports_and_the_project() {
+        let layout = Layout::at("/nowhere".into());
+        let command = command_for(&layout, 1000).unwrap();
+        assert!(command.get_args().any(|argument| argument == "claimstream-1000"));
+        let kafka = command.get_envs().find(|(name, _)| *name == "CLAIMSTREAM_PORT_KAFKA");
+        assert_eq!(kafka.and_then(|(_, value)| value), Some("10092".as_ref()));
+        assert!(command_for(&layout, 60_000).is_err());
     }
 }

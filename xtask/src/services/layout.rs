@@ -97,10 +97,7 @@ pub struct Ports {
 impl Ports {
     /// The usual ports, shifted by `offset`.
     pub fn shifted(offset: u16) -> Result<Self> {
-        let at = |port: u16| {
-            port.checked_add(offset)
-                .with_context(|| format!("{PORT_OFFSET_ENV}={offset} moves port {port} past 65535"))
-        };
+        let at = |port| shifted_port(port, offset);
         Ok(Self {
             kafka: at(9092)?,
             kafka_controller: at(9093)?,
@@ -113,15 +110,26 @@ impl Ports {
 
     /// The ports for the offset in the environment (none: the usual ones).
     pub fn from_env() -> Result<Self> {
-        match std::env::var(PORT_OFFSET_ENV) {
-            Err(_) => Self::shifted(0),
-            Ok(text) if text.trim().is_empty() => Self::shifted(0),
-            Ok(text) => match text.trim().parse::<u16>() {
-                Ok(offset) => Self::shifted(offset),
-                Err(_) => bail!("{PORT_OFFSET_ENV}={text} is not a number from 0 to 50000"),
-            },
-        }
+        Self::shifted(port_offset()?)
     }
+}
+
+/// The offset in the environment (none: 0).
+pub fn port_offset() -> Result<u16> {
+    match std::env::var(PORT_OFFSET_ENV) {
+        Err(_) => Ok(0),
+        Ok(text) if text.trim().is_empty() => Ok(0),
+        Ok(text) => match text.trim().parse::<u16>() {
+            Ok(offset) => Ok(offset),
+            Err(_) => bail!("{PORT_OFFSET_ENV}={text} is not a number from 0 to 50000"),
+        },
+    }
+}
+
+/// A port moved by `offset`.
+pub fn shifted_port(port: u16, offset: u16) -> Result<u16> {
+    port.checked_add(offset)
+        .with_context(|| format!("{PORT_OFFSET_ENV}={offset} moves port {port} past 65535"))
 }
 
 #[cfg(test)]

@@ -98,6 +98,8 @@ pub fn down(mode: ModeArgs, services: &[Service]) -> Result<()> {
     let layout = Layout::discover()?;
     let _lock = exclusive(&layout)?;
     if mode.use_docker()? {
+        // They may have been started with --native, or before Docker was there.
+        native::down_started(&layout, services)?;
         return docker::stop(&layout, services);
     }
     native::down(&layout, services)
@@ -109,6 +111,8 @@ pub fn wipe(mode: ModeArgs, all: bool) -> Result<()> {
     let layout = Layout::discover()?;
     let _lock = exclusive(&layout)?;
     if mode.use_docker()? {
+        // Nothing may write into the folders that are removed below.
+        native::down_started(&layout, &Service::ALL)?;
         docker::wipe(&layout)?;
     } else {
         native::down(&layout, &Service::ALL)?;

@@ -214,6 +214,13 @@ fn launch(context: &Context, service: Service, ports: Vec<u16>) -> Result<Record
     start(command, &context.layout.log(service.name()), &context.layout.run_file(service.name()), ports)
 }
 
+/// Stops those of the given services that were started natively; says nothing of the others.
+pub fn down_started(layout: &Layout, services: &[Service]) -> Result<()> {
+    let started: Vec<Service> =
+        services.iter().copied().filter(|service| layout.run_file(service.name()).exists()).collect();
+    down(layout, &started)
+}
+
 /// Stops the given services side by side; data stays.
 pub fn down(layout: &Layout, services: &[Service]) -> Result<()> {
     let results: Vec<Result<()>> = std::thread::scope(|scope| {
