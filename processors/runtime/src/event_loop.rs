@@ -450,11 +450,34 @@ where
         due.map_or(MAX_WAIT, |ms| Duration::from_millis(ms).min(MAX_WAIT))
     }
 
+    /// Answers a rebalance that the end of the stage has cut short. Nothing of new partitions is read any more.
+    fn answer_what_is_open(&mut self) {
+        while let Some(letter) = self.mailbox.take() {
+            if let Letter::Rebalance(event) = letter {
+                self.rebalancing.push(event);
+            }
+        }
+        for event in self.rebalancing.take_unanswered() {
+            let answered = match event {
+                RebalanceEvent::Assign(partitions) => {
+                    kafka::answer_assignment(&self.consumer, &kafka::list(&self.config.topic, partitions))
+                }
+                RebalanceEvent::Revoke { partitions, .. } => {
+                    kafka::answer_revocation(&self.consumer, &kafka::list(&self.config.topic, partitions))
+                }
+            };
+            if let Err(error) = answered {
+                tracing::warn!(processor = self.pipeline.name(), %error, "the group got no answer to a rebalance");
+            }
+        }
+    }
+
     /// Leaves the group and lets go of everything, within about a second.
     fn close(mut self) {
         self.abort_in_flight();
         self.parking.abort();
         self.consumer.context().set_closing();
+        self.answer_what_is_open();
         self.consumer.unsubscribe();
         let name = self.pipeline.name();
         let is_free = self.worker.stop(Duration::from_millis(200));

@@ -63,7 +63,7 @@ static STAGES: Mutex<Vec<Arc<StageHealth>>> = Mutex::new(Vec::new());
 pub(crate) struct StageHealth(Mutex<StageStatus>);
 
 impl StageHealth {
-    /// Enters a stage into the process's list.
+    /// Enters a stage into the process's list, in the place of an earlier run of it that failed.
     pub fn register(processor: &str) -> Arc<Self> {
         let status = StageStatus {
             processor: processor.to_owned(),
@@ -75,7 +75,13 @@ impl StageHealth {
             records_completed: 0,
         };
         let health = Arc::new(Self(Mutex::new(status)));
-        lock(&STAGES).push(Arc::clone(&health));
+        let mut stages = lock(&STAGES);
+        stages.retain(|earlier| {
+            let earlier = lock(&earlier.0);
+            earlier.processor != processor || earlier.state != StageState::Failed
+        });
+        stages.push(Arc::clone(&health));
+        drop(stages);
         health
     }
 
@@ -117,4 +123,23 @@ pub fn is_live(stages: &[StageStatus]) -> bool {
 /// Whether there are stages, and all of them keep up their work.
 pub fn is_ready(stages: &[StageStatus]) -> bool {
     !stages.is_empty() && stages.iter().all(|stage| stage.ready)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_that_runs_again_takes_the_place_of_the_failed_one() {
+        let mine =
+            || -> Vec<_> { stages().into_iter().filter(|stage| stage.processor == "restarted").collect() };
+        StageHealth::register("restarted").fail("the sink is away".into());
+        assert!(!is_live(&mine()));
+        let again = StageHealth::register("restarted");
+        let _beside = StageHealth::register("restarted");
+        assert!(is_live(&mine()));
+        assert_eq!(mine().len(), 2);
+        again.deregister();
+        assert_eq!(mine().len(), 1);
+    }
 }

@@ -34,6 +34,8 @@ const LOOK_UP_RETRY: Duration = Duration::from_millis(500);
 pub(crate) struct Rebalancing {
     queue: VecDeque<RebalanceEvent>,
     step: Option<Step>,
+    /// What the group waits for an answer to, oldest first.
+    unanswered: VecDeque<RebalanceEvent>,
 }
 
 #[derive(Debug)]
@@ -56,7 +58,14 @@ struct Leaving {
 
 impl Rebalancing {
     pub fn push(&mut self, event: RebalanceEvent) {
+        self.unanswered.push_back(event.clone());
         self.queue.push_back(event);
+    }
+
+    /// What the group still waits for an answer to. A member that never gives it can't leave the group: it would keep
+    /// its partitions, and nobody would read them.
+    pub fn take_unanswered(&mut self) -> VecDeque<RebalanceEvent> {
+        std::mem::take(&mut self.unanswered)
     }
 
     pub fn sink_released(&mut self) {
@@ -257,6 +266,7 @@ where
             let _ = self.consumer.resume(&kafka::list(topic, resume));
         }
         let list = kafka::list(topic, leaving.partitions.iter().copied());
+        self.rebalancing.unanswered.pop_front();
         kafka::answer_revocation(&self.consumer, &list)
             .map_err(|e| kafka_error("can't give up partitions", &e))
     }
@@ -352,6 +362,7 @@ where
     fn answer_assigned(&mut self, starts: &[(i32, i64)]) -> Result<(), StageError> {
         let refused = |e| kafka_error("can't take partitions", &e);
         let list = kafka::list_at(&self.config.topic, starts.iter().copied()).map_err(refused)?;
+        self.rebalancing.unanswered.pop_front();
         kafka::answer_assignment(&self.consumer, &list).map_err(refused)?;
         self.monitor.assigned_once = true;
         self.monitor.withdraw(ABOUT_KAFKA);

@@ -273,3 +273,16 @@ async fn a_failing_stage_leaves_the_group_for_the_next() {
     assert!(begun.elapsed() < Duration::from_secs(9), "not only after the session timeout of 10 s");
     running.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stage_that_fails_before_it_has_its_partitions_leaves_them_to_the_next() {
+    let topic = Topic::new(2).await;
+    topic.send_numbers(0..5).await;
+    let sink = Recording::new();
+    sink.refuses_partitions.store(true, Ordering::SeqCst);
+    Running::start(topic.config(quick()), Plain::new(), &sink, Registry::none()).error().await;
+    sink.refuses_partitions.store(false, Ordering::SeqCst);
+    let running = Running::start(topic.config(quick()), Plain::new(), &sink, Registry::none());
+    until("the next one has them", || sink.len() == 5).await;
+    running.stop().await;
+}

@@ -20,7 +20,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -322,6 +322,8 @@ pub struct Recording {
     pub writing: AtomicUsize,
     pub max_writing: AtomicUsize,
     pub gate: tokio::sync::Semaphore,
+    /// Whether it can't be made ready for its partitions.
+    pub refuses_partitions: AtomicBool,
     answer: Box<Answer>,
     in_flight: usize,
 }
@@ -351,6 +353,7 @@ impl Recording {
             writing: AtomicUsize::new(0),
             max_writing: AtomicUsize::new(0),
             gate: tokio::sync::Semaphore::new(permits),
+            refuses_partitions: AtomicBool::new(false),
             answer: Box::new(answer),
             in_flight,
         })
@@ -380,7 +383,10 @@ impl Sink for Recording {
 
     async fn assigned(&self, partitions: &[i32]) -> Result<(), SinkError> {
         self.assigned.lock().unwrap().push(partitions.to_vec());
-        Ok(())
+        match self.refuses_partitions.load(Ordering::SeqCst) {
+            true => Err(SinkError::Fatal("refuses its partitions".into())),
+            false => Ok(()),
+        }
     }
 
     async fn revoked(&self, partitions: &[i32]) {
