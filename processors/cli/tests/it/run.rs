@@ -69,10 +69,76 @@ fn one_failing_processor_leaves_the_others_running() {
     let mut running = start(&scene, &["analytics", "audit"], &settings);
     eventually("the failure is reported", || log(&scene).contains("failed; the others go on"));
     eventually("no lag", || scene.lag("audit") == 0);
+    // It is tried again and again; while it waits for the next time, it is down.
+    eventually("restarts", || log(&scene).contains("restart_in_ms=4000"));
     assert!(running.0.try_wait().unwrap().is_none(), "{}", log(&scene));
     running.signal(Signal::SIGINT);
     assert_eq!(running.exit_within(SHUTDOWN_LIMIT), Some(1), "{}", log(&scene));
     assert!(log(&scene).contains("error: failed: analytics"), "{}", log(&scene));
+}
+
+#[test]
+fn a_failed_processor_is_started_again_in_the_same_process() {
+    let scene = Scene::prepared();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let settings = [("CLAIMS_AUDIT__LISTEN", &*address.to_string())];
+    let mut running = start(&scene, &["ingress", "audit"], &settings);
+    eventually("the failure is reported", || log(&scene).contains("failed; the others go on"));
+    drop(taken);
+    eventually("readiness", || get(address.port(), "/health/ready").starts_with("HTTP/1.1 200"));
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.exit_within(SHUTDOWN_LIMIT), Some(0), "{}", log(&scene));
+}
+
+#[test]
+fn a_processor_alone_ends_with_its_error() {
+    let scene = Scene::prepared();
+    let settings = [
+        ("CLAIMS_ANALYTICS__CLICKHOUSE__URL", "http://127.0.0.1:9"),
+        ("CLAIMS_ANALYTICS__RUNTIME__SINK_RETRY_DEADLINE_MS", "300"),
+    ];
+    let mut running = start(&scene, &["analytics"], &settings);
+    assert_eq!(running.exit_within(Duration::from_secs(30)), Some(1));
+    assert!(log(&scene).contains("error: failed: analytics: ClickHouse at"), "{}", log(&scene));
+}
+
+#[test]
+fn topics_are_made_as_soon_as_kafka_is_there() {
+    let scene = Scene::new();
+    let (kafka_port, port) = (free_port(), free_port());
+    let (kafka, listen) = (format!("127.0.0.1:{kafka_port}"), format!("127.0.0.1:{port}"));
+    let settings = [
+        ("CLAIMS_KAFKA__BOOTSTRAP_SERVERS", kafka.as_str()),
+        ("CLAIMS_KAFKA__REQUEST_TIMEOUT_MS", "1000"),
+        ("CLAIMS_AUDIT__LISTEN", listen.as_str()),
+    ];
+    let mut running = start(&scene, &["audit"], &settings);
+    eventually("Kafka is missed", || log(&scene).contains("processors wait for Kafka"));
+    assert!(get(port, "/health/live").starts_with("HTTP/1.1 200"));
+    assert!(get(port, "/health/ready").starts_with("HTTP/1.1 503"));
+    forward(&kafka, scene.config.kafka.bootstrap_servers.clone());
+    eventually("readiness", || get(port, "/health/ready").starts_with("HTTP/1.1 200"));
+    running.signal(Signal::SIGTERM);
+    assert_eq!(running.exit_within(SHUTDOWN_LIMIT), Some(0), "{}", log(&scene));
+}
+
+/// Passes connections to one address on to another, until the test process ends.
+fn forward(from: &str, to: String) {
+    let listener = TcpListener::bind(from).unwrap();
+    let copy = |mut from: TcpStream, mut to: TcpStream| {
+        std::thread::spawn(move || {
+            let _ = std::io::copy(&mut from, &mut to);
+            let _ = to.shutdown(std::net::Shutdown::Write);
+        });
+    };
+    std::thread::spawn(move || {
+        for incoming in listener.incoming() {
+            let (incoming, outgoing) = (incoming.unwrap(), TcpStream::connect(&to).unwrap());
+            copy(incoming.try_clone().unwrap(), outgoing.try_clone().unwrap());
+            copy(outgoing, incoming);
+        }
+    });
 }
 
 #[test]
