@@ -43,7 +43,13 @@ impl Config {
     fn kafka_problems(&self, found: &mut Problems) {
         let kafka = &self.kafka;
         for server in kafka.bootstrap_servers.split(',') {
-            found.address("kafka.bootstrap_servers", server.trim());
+            if found.no_credentials(
+                "kafka.bootstrap_servers",
+                server,
+                "kafka.sasl_username and kafka.sasl_password",
+            ) {
+                found.address("kafka.bootstrap_servers", server.trim());
+            }
         }
         let protocol = kafka.security_protocol.to_lowercase();
         found.unless(SECURITY_PROTOCOLS.contains(&protocol.as_str()), "kafka.security_protocol", || {
@@ -56,7 +62,7 @@ impl Config {
         );
         found.unless(!kafka.group_prefix.is_empty(), "kafka.group_prefix", || "must not be empty".into());
         found.positive("kafka.request_timeout_ms", kafka.request_timeout_ms);
-        found.url("registry.url", &self.registry.url);
+        found.url("registry.url", &self.registry.url, "registry.username and registry.password");
         found.unless(
             self.registry.password.is_none() || self.registry.username.is_some(),
             "registry.username",
@@ -123,9 +129,12 @@ impl Config {
         let cql = &self.current_state.cql;
         found.unless(!cql.nodes.is_empty(), "current_state.cql.nodes", || "names no node".into());
         for node in &cql.nodes {
-            found.address("current_state.cql.nodes", node);
+            let keys = "current_state.cql.username and current_state.cql.password";
+            if found.no_credentials("current_state.cql.nodes", node, keys) {
+                found.address("current_state.cql.nodes", node);
+            }
         }
-        found.identifier("current_state.cql.keyspace", &cql.keyspace);
+        found.keyspace("current_state.cql.keyspace", &cql.keyspace);
         found.positive("current_state.cql.replication_factor", cql.replication_factor.into());
         found.positive("current_state.cql.max_in_flight_statements", cql.max_in_flight_statements as u64);
         found.positive("current_state.cql.request_timeout_ms", cql.request_timeout_ms);
@@ -133,13 +142,21 @@ impl Config {
             "must not be empty".into()
         });
         let clickhouse = &self.analytics.clickhouse;
-        found.url("analytics.clickhouse.url", &clickhouse.url);
+        found.url(
+            "analytics.clickhouse.url",
+            &clickhouse.url,
+            "analytics.clickhouse.username and analytics.clickhouse.password",
+        );
         found.identifier("analytics.clickhouse.database", &clickhouse.database);
         found.positive("analytics.clickhouse.send_timeout_ms", clickhouse.send_timeout_ms);
         found.positive("analytics.clickhouse.end_timeout_ms", clickhouse.end_timeout_ms);
         found.unless(!self.audit.store.is_empty(), "audit.store", || {
             "must be a folder or s3://bucket/prefix".into()
         });
+        // A folder may well be called so.
+        if self.audit.store.contains("://") {
+            found.no_credentials("audit.store", &self.audit.store, "audit.store_options");
+        }
     }
 
     fn listen_problems(&self, found: &mut Problems) {
@@ -238,12 +255,34 @@ impl Problems {
         self.unless(fine, key, || format!("{address:?} is not host:port"));
     }
 
-    fn url(&mut self, key: &str, url: &str) {
+    /// Refuses `user:password@` without showing it: these values are printed and named in errors. Any `@` will do, as a
+    /// password that isn't escaped may hold what looks like the end of the host.
+    fn no_credentials(&mut self, key: &str, value: &str, keys: &str) -> bool {
+        let fine = !value.contains('@');
+        self.unless(fine, key, || {
+            format!("must hold no user name or password, and no @: those belong in {keys}")
+        });
+        fine
+    }
+
+    fn url(&mut self, key: &str, url: &str, credential_keys: &str) {
+        if !self.no_credentials(key, url, credential_keys) {
+            return;
+        }
         let fine = ["http://", "https://"].iter().any(|scheme| {
             url.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
         });
-        // A URL may hold a password: it is not shown.
         self.unless(fine, key, || "must begin with http:// or https:// and a host".into());
+    }
+
+    /// The database takes names without quotes, and would turn capitals into small letters.
+    fn keyspace(&mut self, key: &str, name: &str) {
+        let fine = name.len() <= MAX_IDENTIFIER_CHARS
+            && name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        self.unless(fine, key, || {
+            format!("{name:?} must be 1 to {MAX_IDENTIFIER_CHARS} of a-z, 0-9 and _, with a letter first")
+        });
     }
 
     fn identifier(&mut self, key: &str, name: &str) {
@@ -297,6 +336,9 @@ mod tests {
             ("ingress.default_tenant", |c| c.ingress.default_tenant = "a:b".into()),
             ("ingress.max_line_bytes", |c| c.ingress.max_request_bytes = 10),
             ("current_state.cql.keyspace", |c| c.current_state.cql.keyspace = "a-b".into()),
+            ("current_state.cql.keyspace", |c| c.current_state.cql.keyspace = "Claims".into()),
+            ("current_state.cql.keyspace", |c| c.current_state.cql.keyspace = "1claims".into()),
+            ("current_state.cql.keyspace", |c| c.current_state.cql.keyspace = "a".repeat(49)),
             ("analytics.clickhouse.database", |c| c.analytics.clickhouse.database = "1a".into()),
             ("audit.store", |c| c.audit.store = String::new()),
             ("audit.runtime.resume_below_bytes", |c| {
@@ -314,6 +356,33 @@ mod tests {
         for (key, change) in cases {
             assert_eq!(keys(*change), [*key]);
         }
+    }
+
+    #[test]
+    fn credentials_within_an_address_are_refused_and_never_shown() {
+        type Change = fn(&mut Config, String);
+        let cases: &[(&str, &str, Change)] = &[
+            ("http://u:hunter2@host:8081", "registry.password", |c, url| c.registry.url = url),
+            ("http://u:hun/hunter2@host", "registry.password", |c, url| c.registry.url = url),
+            ("hunter2@host", "registry.password", |c, url| c.registry.url = url),
+            ("https://u:hunter2@host", "analytics.clickhouse.password", |c, url| {
+                c.analytics.clickhouse.url = url
+            }),
+            ("a:1,u:hunter2@host", "kafka.sasl_password", |c, servers| c.kafka.bootstrap_servers = servers),
+            ("u:hunter2@host:9042", "current_state.cql.password", |c, n| c.current_state.cql.nodes = vec![n]),
+            ("s3://k:hunter2@bucket/p", "audit.store_options", |c, store| c.audit.store = store),
+        ];
+        for (value, advice, change) in cases {
+            let mut config = Config::default();
+            change(&mut config, (*value).to_owned());
+            let problems = config.problems();
+            let [problem] = problems.as_slice() else { panic!("{value}: {problems:?}") };
+            assert!(problem.message.contains(advice), "{problem}");
+            assert!(!problem.to_string().contains("hunter2"), "{problem}");
+        }
+        let mut config = Config::default();
+        config.audit.store = "/backup/me@home".into();
+        assert_eq!(config.problems(), []);
     }
 
     #[test]
