@@ -19,7 +19,7 @@ pub fn code_of(result: anyhow::Result<ExitCode>) -> ExitCode {
             if let Some(hint) = hint(&error) {
                 eprintln!("hint: {hint}");
             }
-            ExitCode::from(FAILED)
+            ExitCode::from(if error.is::<Usage>() { UNUSABLE } else { FAILED })
         }
     }
 }
@@ -48,6 +48,11 @@ pub struct Away {
     /// What the client says.
     pub detail: String,
 }
+
+/// Arguments that don't go together, where the definition of the arguments can't say so.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub &'static str);
 
 /// A topic that was asked for isn't there.
 #[derive(Debug, thiserror::Error)]

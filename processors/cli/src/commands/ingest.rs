@@ -1,6 +1,6 @@
 //! `claims ingest`: a file or standard input into Kafka, or a look at what would go in.
 
-use crate::{output, progress::Progress};
+use crate::{exit::Usage, output, progress::Progress};
 use anyhow::Context;
 use claims_ingress::{
     import::{Counts, ImportError, NdjsonTarget, import, import_into_kafka},
@@ -65,7 +65,8 @@ pub struct IngestArgs {
 enum FormatName {
     /// Our own JSON, one event per line
     Ndjson,
-    /// The older system's JSON, one event per line
+    /// The older system's JSON, one event per line. A file must hold the whole history of its claims, in order;
+    /// newer events are appended to it, not sent as a second file
     Legacy,
     /// CSV, by a mapping
     Csv,
@@ -101,7 +102,7 @@ fn format(args: &IngestArgs) -> anyhow::Result<Format> {
         });
     };
     if !matches!(args.format, None | Some(FormatName::Csv)) {
-        anyhow::bail!("--mapping is for CSV: leave --format away, or say --format csv");
+        return Err(Usage("--mapping is for CSV: leave --format away, or say --format csv").into());
     }
     let text = std::fs::read_to_string(path).with_context(|| format!("reading the mapping {path}"))?;
     let mapping = Mapping::parse(path, &text).with_context(|| format!("mapping {path}"))?;

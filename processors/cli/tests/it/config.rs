@@ -54,6 +54,11 @@ fn wrong_usage_is_exit_code_2() {
     for args in [&[][..], &["fly"], &["run"], &["run", "nothing"], &["dead-letters", "show", "17"]] {
         assert_eq!(run(args).0, Some(2), "{args:?}");
     }
+    for format in ["ndjson", "legacy"] {
+        let (code, text) = run(&["ingest", "--format", format, "--mapping", "m.toml"]);
+        assert_eq!(code, Some(2), "{text}");
+        assert!(text.contains("--mapping is for CSV"), "{text}");
+    }
 }
 
 #[test]

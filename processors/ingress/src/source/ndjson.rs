@@ -59,17 +59,15 @@ impl LineParser {
 
     /// The event in a JSON value.
     pub fn event(&mut self, value: serde_json::Value) -> Result<Parsed, RowError> {
-        let draft = match &mut self.dialect {
-            Dialect::Canonical => draft(value)?,
+        let completer = &mut self.completer;
+        let event = match &mut self.dialect {
+            Dialect::Canonical => Some(completer.complete(draft(value)?)?),
             Dialect::Legacy(numbering) => {
-                let tenant = self.completer.default_tenant();
-                match numbering.translate(value, tenant)? {
-                    Some(value) => draft(value)?,
-                    None => return Ok(Parsed::Nothing),
-                }
+                let tenant = completer.default_tenant().to_owned();
+                numbering.translate(value, &tenant, |value| completer.complete(draft(value)?))?
             }
         };
-        self.completer.complete(draft).map(|event| Parsed::Event(Box::new(event)))
+        Ok(event.map_or(Parsed::Nothing, |event| Parsed::Event(Box::new(event))))
     }
 }
 

@@ -205,3 +205,50 @@ fn legacy_samples_go_in_as_they_stand() {
         other => panic!("{other:?}"),
     }
 }
+
+/// Lines that were good keep their versions and ids when a refused one between them is corrected, so that they are
+/// copies of what was imported before; the corrected one fills the gap.
+#[test]
+fn a_corrected_legacy_line_takes_the_gap_that_it_left() {
+    let good: Vec<String> = ["ReclamationCreee", "ReclamationAffectee", "ReclamationEnCours", "ReclamationCloturee"]
+        .iter()
+        .enumerate()
+        .map(|(i, name)| {
+            let data = match i {
+                0 => r#"{"customer_id":"c","claim_type":"other","description":"d","urgency":"low"}"#,
+                1 => r#"{"agent_id":"a","agent_name":"n"}"#,
+                2 => r#"{"processed_by":"p"}"#,
+                _ => "{}",
+            };
+            format!(
+                r#"{{"event_id":"f47ac10b-58cc-4372-a567-0e02b2c3d47{i}","event_type":"{name}","aggregate_id":"k","data":{data},"timestamp":"2025-07-08T14:3{i}:00Z"}}"#
+            )
+        })
+        .collect();
+    let without_ids: Vec<String> =
+        good.iter().map(|line| line.replace(&line[1..line.find("\"event_type").unwrap()], "")).collect();
+    for lines in [good, without_ids] {
+        let import = |lines: &[String]| {
+            let found = ndjson(Dialect::Legacy(LegacyNumbering::default()), &lines.join("\n"));
+            let ids: Vec<_> = found.events.iter().map(|event| (event.version, event.event_id)).collect();
+            (ids, found.rejects)
+        };
+        let (whole, rejects) = import(&lines);
+        assert_eq!(rejects, []);
+        assert_eq!(whole.iter().map(|(version, _)| *version).collect::<Vec<_>>(), [1, 2, 3, 4]);
+        // Refused for its type, for its time, for a field of its data, and by the rules for every event.
+        for (text, bad) in [
+            ("ReclamationAffectee", "ReclamationPerdue"),
+            ("\"timestamp\"", "\"time\""),
+            ("\"agent_id\":\"a\"", "\"agent_id\":5"),
+            ("\"timestamp\":\"2025", "\"timestamp\":\"9025"),
+        ] {
+            let mut broken = lines.clone();
+            broken[1] = broken[1].replace(text, bad);
+            assert_ne!(broken, lines);
+            let (found, rejects) = import(&broken);
+            assert_eq!((rejects.len(), rejects[0].line), (1, 2), "{bad}");
+            assert_eq!(found, [whole[0], whole[2], whole[3]], "{bad}");
+        }
+    }
+}
