@@ -16,8 +16,9 @@ use claims_runtime::Shutdown;
 use claims_topology::Config;
 use serde::Serialize;
 use std::{
+    future::IntoFuture,
     io,
-    sync::{Arc, OnceLock},
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 use tokio::sync::Semaphore;
@@ -25,10 +26,12 @@ use utoipa::OpenApi;
 
 /// Requests that bring events, worked on at one time; more are answered 429.
 const MAX_REQUESTS_AT_ONCE: usize = 256;
-/// While Kafka is away it is asked this often.
+/// While Kafka is away it is asked this often; a producer that failed is replaced within this long.
 const PROBE_INTERVAL_MS: u64 = 1_000;
 /// How long one such question may take.
 const PROBE_TIMEOUT_MS: u64 = 2_000;
+/// Connections that are still open this long after the stop was asked for are cut. Shorter than the process waits.
+const DRAIN_TIMEOUT_MS: u64 = 8_000;
 
 /// The server could not listen, or broke.
 #[derive(Debug, thiserror::Error)]
@@ -41,10 +44,11 @@ pub struct HttpError {
 /// What all requests share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    /// Empty until Kafka and the registry have answered for the first time.
-    publisher: OnceLock<Arc<Publisher>>,
+    /// Empty while there is no connection: until Kafka and the registry have answered, and after the producer failed.
+    publisher: RwLock<Option<Arc<Publisher>>>,
     config: claims_topology::config::IngressConfig,
     room: Semaphore,
+    shutdown: Shutdown,
 }
 
 #[derive(OpenApi)]
@@ -61,7 +65,7 @@ struct Health {
     kafka: &'static str,
 }
 
-/// Serves until `shutdown`; requests under way are finished. Kafka needn't be there yet: until it is, events are
+/// Serves until `shutdown`; requests whose body arrives soon after it are finished. Kafka needn't be there yet: until it is, events are
 /// answered 503. `render` gives the metrics in Prometheus' text format.
 pub async fn serve<F>(config: &Config, mut shutdown: Shutdown, render: F) -> Result<(), HttpError>
 where
@@ -71,15 +75,28 @@ where
     let failed = |error| HttpError { listen: listen.clone(), error };
     let listener = tokio::net::TcpListener::bind(&listen).await.map_err(failed)?;
     let shared = Arc::new(Shared {
-        publisher: OnceLock::new(),
+        publisher: RwLock::new(None),
         config: config.ingress.clone(),
         room: Semaphore::new(MAX_REQUESTS_AT_ONCE),
+        shutdown: shutdown.clone(),
     });
     tracing::info!(%listen, "serving POST /v1/events");
     let connection = tokio::spawn(keep_connected(config.clone(), Arc::clone(&shared)));
-    let served = axum::serve(listener, router(shared, render))
-        .with_graceful_shutdown(async move { shutdown.requested().await })
-        .await;
+    let mut stop = shutdown.clone();
+    let serving = axum::serve(listener, router(shared, render))
+        .with_graceful_shutdown(async move { stop.requested().await })
+        .into_future();
+    let drained = async {
+        shutdown.requested().await;
+        tokio::time::sleep(Duration::from_millis(DRAIN_TIMEOUT_MS)).await;
+    };
+    let served = tokio::select! {
+        served = serving => served,
+        () = drained => {
+            tracing::warn!(timeout_ms = DRAIN_TIMEOUT_MS, "connections did not end in time and are cut");
+            Ok(())
+        }
+    };
     connection.abort();
     served.map_err(failed)
 }
@@ -107,42 +124,67 @@ where
 }
 
 impl Shared {
-    /// The way into Kafka; `None`: not connected yet, or the brokers are away.
-    fn publisher(&self) -> Option<&Arc<Publisher>> {
-        self.publisher.get().filter(|publisher| !publisher.is_down())
+    /// The way into Kafka; `None`: not connected, the brokers are away, or the producer failed.
+    fn publisher(&self) -> Option<Arc<Publisher>> {
+        self.connected().filter(|publisher| publisher.is_usable())
+    }
+
+    /// The same, whether or not it can be used.
+    fn connected(&self) -> Option<Arc<Publisher>> {
+        self.publisher.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Returns the one before.
+    fn replace_publisher(&self, publisher: Option<Arc<Publisher>>) -> Option<Arc<Publisher>> {
+        let mut place = self.publisher.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *place, publisher)
     }
 
     fn health(&self) -> impl IntoResponse + use<> {
-        match (self.publisher.get(), self.publisher()) {
-            (_, Some(_)) => (StatusCode::OK, Json(Health { status: "ok", kafka: "up" })),
-            (Some(_), None) => {
-                (StatusCode::SERVICE_UNAVAILABLE, Json(Health { status: "unavailable", kafka: "down" }))
+        let unavailable =
+            |kafka| (StatusCode::SERVICE_UNAVAILABLE, Json(Health { status: "unavailable", kafka }));
+        match self.connected() {
+            None => unavailable("connecting"),
+            Some(publisher) if publisher.is_usable() => {
+                (StatusCode::OK, Json(Health { status: "ok", kafka: "up" }))
             }
-            (None, _) => {
-                (StatusCode::SERVICE_UNAVAILABLE, Json(Health { status: "unavailable", kafka: "connecting" }))
-            }
+            Some(publisher) if publisher.failure().is_some() => unavailable("reconnecting"),
+            Some(_) => unavailable("down"),
         }
     }
 }
 
-/// Connects as soon as Kafka and the registry are there, and finds out when brokers that were away are back.
+/// Connects as soon as Kafka and the registry are there, and anew after the producer failed.
 async fn keep_connected(config: Config, shared: Arc<Shared>) {
-    let interval = Duration::from_millis(PROBE_INTERVAL_MS);
     let mut told = false;
     loop {
         match Publisher::connect(&config).await {
             Ok(publisher) => {
-                let _ = shared.publisher.set(Arc::new(publisher));
+                let publisher = Arc::new(publisher);
+                shared.replace_publisher(Some(Arc::clone(&publisher)));
                 tracing::info!("connected to Kafka");
-                break;
+                told = false;
+                let error = watch(publisher).await;
+                tracing::error!(%error, "the Kafka producer failed and is replaced; events are answered 503");
+                let failed = shared.replace_publisher(None);
+                // Closing a producer waits for its threads.
+                tokio::task::spawn_blocking(move || drop(failed));
             }
             Err(error) => tell(&error, &mut told),
         }
-        tokio::time::sleep(interval).await;
+        tokio::time::sleep(Duration::from_millis(PROBE_INTERVAL_MS)).await;
     }
+}
+
+/// Finds out when brokers that were away are back. Returns why the producer failed once it did.
+async fn watch(publisher: Arc<Publisher>) -> String {
     loop {
-        tokio::time::sleep(interval).await;
-        if let Some(publisher) = shared.publisher.get().filter(|publisher| publisher.is_down()).cloned() {
+        tokio::time::sleep(Duration::from_millis(PROBE_INTERVAL_MS)).await;
+        if let Some(failure) = publisher.failure() {
+            return failure;
+        }
+        if publisher.is_down() {
+            let publisher = Arc::clone(&publisher);
             let probe = move || publisher.probe(Duration::from_millis(PROBE_TIMEOUT_MS));
             if matches!(tokio::task::spawn_blocking(probe).await, Ok(true)) {
                 tracing::info!("Kafka is back");

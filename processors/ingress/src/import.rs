@@ -3,7 +3,7 @@
 use crate::{
     publisher::{PublishError, Publisher, Sender},
     rejects::{Reject, RejectCounts},
-    source::{Batch, RowSource, SourceError},
+    source::{Batch, RowSource, SourceError, Step},
 };
 use claims_schemas::{Event, json};
 use std::{
@@ -12,7 +12,10 @@ use std::{
 };
 
 /// Rows taken per step; progress is told after each.
-const ROWS_PER_STEP: usize = 512;
+const ROWS_PER_STEP: u64 = 512;
+/// A step ends earlier with so many bytes of rows, which bounds what is held of them at one time. Only a case of many
+/// rows is held as a whole.
+const ROW_BYTES_PER_STEP: usize = 4 * 1024 * 1024;
 
 /// What became of the rows of an input. `rows_read` = rows with events + rows without a change + rows rejected.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
@@ -121,7 +124,8 @@ pub fn write_ndjson(out: &mut impl Write, event: &Event) -> io::Result<()> {
 }
 
 /// Reads `source` to its end into `target`. `counts` and the refused rows are told to `progress` after every few
-/// hundred rows; when the import ends early, `counts` holds what was done until then.
+/// hundred rows; when the import ends early, `counts` holds what was done until then. `strict`: the first refused row ends
+/// the import, and nothing of the rows at or after it is emitted.
 pub fn import(
     source: &mut dyn RowSource,
     target: &mut dyn Target,
@@ -130,11 +134,11 @@ pub fn import(
     progress: &mut dyn FnMut(&Counts, &[Reject]),
 ) -> Result<(), ImportError> {
     let mut batch = Batch::default();
-    let rows = if strict { 1 } else { ROWS_PER_STEP };
+    let step = Step { max_rows: ROWS_PER_STEP, max_row_bytes: ROW_BYTES_PER_STEP, stop_at_reject: strict };
     loop {
         batch.clear();
         // A reader may have found rows before it failed: they count.
-        let read = source.fill(&mut batch, rows);
+        let read = source.fill(&mut batch, step);
         take(&batch, target, counts)?;
         progress(counts, &batch.rejects);
         if strict && let Some(reject) = batch.rejects.first() {

@@ -3,7 +3,7 @@
 use crate::{
     delivery::{Delivery, Reachability},
     metrics, partitioner,
-    rejects::Reject,
+    rejects::{MAX_PAYLOAD_BYTES, Reject},
 };
 use claims_runtime::dead_letter::{
     HEADER_DETAIL, HEADER_FAILED_AT_MS, HEADER_PAYLOAD_ORIGINAL_BYTES, HEADER_PAYLOAD_TRUNCATED,
@@ -31,6 +31,8 @@ const METADATA_TIMEOUT_MS: u64 = 10_000;
 const LINGER_MS: &str = "5";
 /// Bytes handed over and not yet acknowledged, at most.
 const MAX_IN_FLIGHT_KBYTES: &str = "131072";
+/// What librdkafka also calls `acks`; of the two the one set last would win.
+const ACKS_BY_ITS_OTHER_NAME: &str = "request.required.acks";
 /// A full queue is asked again after this long.
 const QUEUE_FULL_WAIT_MS: u64 = 2;
 /// The name under which ingress writes dead letters.
@@ -86,7 +88,6 @@ pub struct Publisher {
     dead_letters_topic: String,
     partitions: i32,
     schema_id: u32,
-    max_dead_letter_payload_bytes: usize,
 }
 
 impl std::fmt::Debug for Publisher {
@@ -162,8 +163,6 @@ impl Publisher {
             dead_letters_topic: config.topics.dead_letters.clone(),
             partitions,
             schema_id,
-            max_dead_letter_payload_bytes: claims_runtime::RuntimeSettings::default()
-                .max_dead_letter_payload_bytes,
         })
     }
 
@@ -175,6 +174,17 @@ impl Publisher {
             value: Vec::with_capacity(1024),
             key: String::with_capacity(128),
         }
+    }
+
+    /// Whether events can be sent as far as is known: the brokers are there, and the producer has not failed.
+    pub fn is_usable(&self) -> bool {
+        !self.is_down() && self.failure().is_none()
+    }
+
+    /// Why this producer sends nothing any more, whatever happens: another one must be made. An idempotent producer
+    /// ends so when it can't know any more that records go in once and in order.
+    pub fn failure(&self) -> Option<String> {
+        self.producer.client().fatal_error().map(|(code, detail)| format!("{code}: {detail}"))
     }
 
     /// Whether all brokers were away when last heard of.
@@ -194,8 +204,6 @@ fn producer_config(config: &Config) -> ClientConfig {
     let ingress = &config.ingress;
     let mut client = client_config(&config.kafka);
     client
-        .set("enable.idempotence", "true")
-        .set("acks", "all")
         .set("compression.type", "lz4")
         .set("linger.ms", LINGER_MS)
         .set("queue.buffering.max.messages", ingress.max_in_flight_events.max(1).to_string())
@@ -205,6 +213,8 @@ fn producer_config(config: &Config) -> ClientConfig {
     for (name, value) in &config.kafka.properties {
         client.set(name, value.expose());
     }
+    // Except over what keeps acknowledged events from being lost or written twice.
+    client.remove(ACKS_BY_ITS_OTHER_NAME).set("enable.idempotence", "true").set("acks", "all");
     client
 }
 
@@ -313,7 +323,7 @@ impl Sender {
 
     fn try_send_reject(&mut self, source_name: &str, reject: &Reject) -> Result<(), PublishError> {
         let publisher = &*self.publisher;
-        let kept = reject.payload.len().min(publisher.max_dead_letter_payload_bytes);
+        let kept = reject.payload.len().min(MAX_PAYLOAD_BYTES);
         let mut headers = OwnedHeaders::new_with_capacity(8);
         for (key, value) in reject_headers(source_name, reject, kept) {
             headers = headers.insert(Header { key, value: Some(&value) });
@@ -362,5 +372,28 @@ fn hand_over(
             }
             Err(PublishError::Refused(error))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn properties_of_the_user_win_except_over_what_keeps_events_safe() {
+        let mut config = Config::default();
+        for (name, value) in [
+            ("linger.ms", "77"),
+            ("acks", "0"),
+            ("request.required.acks", "1"),
+            ("enable.idempotence", "false"),
+        ] {
+            config.kafka.properties.insert(name.into(), value.to_owned().into());
+        }
+        let client = producer_config(&config);
+        assert_eq!(client.get("linger.ms"), Some("77"));
+        assert_eq!(client.get("acks"), Some("all"));
+        assert_eq!(client.get("request.required.acks"), None);
+        assert_eq!(client.get("enable.idempotence"), Some("true"));
     }
 }

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+/// Of a refused row this much is kept, in bytes; the dead letters of the processors keep as much.
+pub const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
+
 /// The stable words for why a row was refused; metrics are counted by them.
 pub mod reason {
     /// The line or record is longer than `ingress.max_line_bytes`.
@@ -83,14 +86,14 @@ impl RowError {
         Self { reason, field: Some(field.into()), detail: detail.into() }
     }
 
-    /// The same with its place and the row itself.
+    /// The same with its place and the row itself, of which at most [`MAX_PAYLOAD_BYTES`] are kept.
     pub fn at(self, line: u64, payload: &[u8]) -> Reject {
         Reject {
             line,
             reason: self.reason,
             field: self.field,
             detail: self.detail,
-            payload: payload.to_vec(),
+            payload: payload[..payload.len().min(MAX_PAYLOAD_BYTES)].to_vec(),
             original_bytes: payload.len() as u64,
         }
     }
@@ -98,3 +101,18 @@ impl RowError {
 
 /// How many rows were refused, by reason.
 pub type RejectCounts = BTreeMap<&'static str, u64>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_row_the_beginning_is_kept() {
+        let row = vec![b'x'; MAX_PAYLOAD_BYTES + 1];
+        let reject = RowError::new(reason::INVALID_JSON, "").at(1, &row);
+        assert_eq!(reject.payload.len(), MAX_PAYLOAD_BYTES);
+        assert_eq!(reject.original_bytes, row.len() as u64);
+        let of_processors = claims_runtime::RuntimeSettings::default().max_dead_letter_payload_bytes;
+        assert_eq!(MAX_PAYLOAD_BYTES, of_processors);
+    }
+}

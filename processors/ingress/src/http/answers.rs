@@ -22,7 +22,7 @@ pub struct Accepted {
 /// already has the same id again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Refused {
-    /// A stable word: `invalid-json`, `invalid-event`, …, `too-large`, `busy`, `kafka-away`.
+    /// A stable word: `invalid-json`, `invalid-event`, …, `too-large`, `busy`, `kafka-away`, `stopping`.
     pub reason: String,
     /// What was wrong, in words.
     pub detail: String,
@@ -49,6 +49,8 @@ pub(super) enum Ending {
     Busy(&'static str),
     /// Kafka is away, or did not acknowledge.
     Away(String),
+    /// The server is to stop, and the body still comes.
+    Stopping,
 }
 
 impl Ending {
@@ -63,6 +65,7 @@ impl Ending {
             Self::TooLarge(detail) => (StatusCode::PAYLOAD_TOO_LARGE, "too-large", detail.clone()),
             Self::Busy(detail) => (StatusCode::TOO_MANY_REQUESTS, "busy", (*detail).to_owned()),
             Self::Away(detail) => (StatusCode::SERVICE_UNAVAILABLE, "kafka-away", detail.clone()),
+            Self::Stopping => (StatusCode::SERVICE_UNAVAILABLE, "stopping", "the server stops".to_owned()),
         };
         let (line, field) = match self {
             Self::Bad { line, error } => (Some(line), error.field),

@@ -18,6 +18,7 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
+use claims_runtime::Shutdown;
 use claims_schemas::Event;
 use claims_topology::{config::IngressConfig, topics::HEADER_TRACEPARENT};
 use http_body_util::BodyExt;
@@ -28,6 +29,11 @@ use std::{
 
 /// A body that stands still for this long is given up.
 const BODY_IDLE_TIMEOUT_MS: u64 = 30_000;
+/// A request whose events are not handed over within this long is given up, however steadily they come: each holds
+/// one of the places for requests.
+const REQUEST_TIMEOUT_MS: u64 = 300_000;
+/// The same once the server is to stop.
+const REQUEST_TIMEOUT_STOPPING_MS: u64 = 2_000;
 /// A full queue is asked again after this long.
 const QUEUE_FULL_WAIT_MS: u64 = 5;
 /// While waiting for acknowledgements, Kafka's absence is noticed within this long.
@@ -50,7 +56,8 @@ const TRACEPARENT_BYTES: usize = 55;
         (status = 400, description = "An event is bad; those before it are in Kafka", body = Refused),
         (status = 413, description = "The body, or a line of it, is too large", body = Refused),
         (status = 429, description = "Kafka can't keep up: wait as Retry-After says, then repeat", body = Refused),
-        (status = 503, description = "Kafka is away: wait as Retry-After says, then repeat", body = Refused),
+        (status = 503, description = "Kafka is away, or the server stops: wait as Retry-After says, then repeat",
+         body = Refused),
     )
 )]
 pub(super) async fn post_events(
@@ -66,15 +73,23 @@ pub(super) async fn post_events(
     };
     let mut request = Request {
         config: &shared.config,
-        publisher,
         sender: publisher.sender(),
+        publisher,
         parser: LineParser::new(Dialect::Canonical, &shared.config.default_tenant),
         traceparent: traceparent(&headers),
     };
-    let taken = if is_json(&headers) {
-        request.take_json(body, declared_length(&headers)).await
-    } else {
-        request.take_lines(body, declared_length(&headers)).await
+    let declared = declared_length(&headers);
+    let take = async {
+        if is_json(&headers) {
+            request.take_json(body, declared).await
+        } else {
+            request.take_lines(body, declared).await
+        }
+    };
+    let taken = tokio::select! {
+        biased;
+        ending = out_of_time(shared.shutdown.clone()) => Err(ending),
+        taken = take => taken,
     };
     let settled = request.settle().await;
     let acknowledged = request.sender.delivery().acknowledged();
@@ -84,9 +99,21 @@ pub(super) async fn post_events(
     }
 }
 
+/// Ends once a request has taken all the time that it may.
+async fn out_of_time(mut shutdown: Shutdown) -> Ending {
+    let stopping = async {
+        shutdown.requested().await;
+        tokio::time::sleep(Duration::from_millis(REQUEST_TIMEOUT_STOPPING_MS)).await;
+    };
+    match tokio::time::timeout(Duration::from_millis(REQUEST_TIMEOUT_MS), stopping).await {
+        Ok(()) => Ending::Stopping,
+        Err(_) => Ending::Unreadable(format!("not all events came within {REQUEST_TIMEOUT_MS} ms")),
+    }
+}
+
 struct Request<'a> {
     config: &'a IngressConfig,
-    publisher: &'a Arc<Publisher>,
+    publisher: Arc<Publisher>,
     sender: Sender,
     parser: LineParser,
     traceparent: Option<String>,
@@ -159,7 +186,7 @@ impl Request<'_> {
                 Err(PublishError::QueueFull) => {
                     let limit = Duration::from_millis(self.config.queue_full_timeout_ms);
                     let give_up_at = *give_up_at.get_or_insert_with(|| Instant::now() + limit);
-                    if self.publisher.is_down() {
+                    if !self.publisher.is_usable() {
                         return Err(Ending::Away("Kafka is away".to_owned()));
                     }
                     if Instant::now() >= give_up_at {
@@ -177,7 +204,7 @@ impl Request<'_> {
         let delivery = self.sender.delivery();
         let interval = Duration::from_millis(AWAY_CHECK_INTERVAL_MS);
         while tokio::time::timeout(interval, delivery.settled()).await.is_err() {
-            if self.publisher.is_down() {
+            if !self.publisher.is_usable() {
                 return Err(Ending::Away("Kafka went away before it had acknowledged everything".to_owned()));
             }
         }

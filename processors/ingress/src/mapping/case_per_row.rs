@@ -11,7 +11,7 @@ use crate::{
     envelope::Completer,
     rejects::RowError,
     source::{
-        Batch, RowSource, SourceError,
+        Batch, RowSource, SourceError, Step,
         csv_rows::{CsvRecord, Next},
     },
 };
@@ -144,18 +144,18 @@ impl CasePerRow {
 }
 
 impl RowSource for CasePerRow {
-    fn fill(&mut self, batch: &mut Batch, max_rows: usize) -> Result<bool, SourceError> {
+    fn fill(&mut self, batch: &mut Batch, step: Step) -> Result<bool, SourceError> {
         let MappedFile { reader, head, csv, completer } = &mut self.file;
         completer.read_clock();
-        for _ in 0..max_rows {
+        while !step.is_over(batch) {
             match reader.next_record(&mut self.record)? {
                 Next::End => return Ok(false),
                 Next::Reject(reject) => {
-                    batch.rows_read += 1;
+                    batch.count_row(reject.payload.len());
                     batch.rejects.push(reject);
                 }
                 Next::Record => {
-                    batch.rows_read += 1;
+                    batch.count_row(self.record.raw.len());
                     let row = RowView::new(&self.record, csv);
                     let before = batch.events.len();
                     // A row is taken as a whole or not at all.

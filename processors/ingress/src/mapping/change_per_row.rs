@@ -13,7 +13,7 @@ use super::{
 use crate::{
     rejects::{Reject, RowError, reason},
     source::{
-        Batch, RowSource, SourceError,
+        Batch, RowSource, SourceError, Step as ReadStep,
         csv_rows::{CsvRecord, Next},
     },
 };
@@ -215,17 +215,19 @@ impl ChangePerRow {
     }
 
     /// Takes the row just read: into the case at hand, as the first of the next one, or not at all.
-    fn take_row(&mut self, batch: &mut Batch) {
+    fn take_row(&mut self, batch: &mut Batch, step: ReadStep) {
         let id = match self.plan.id.needed(&RowView::new(&self.record, &self.file.csv)) {
             Ok(id) => id,
             Err(error) => {
-                batch.rows_read += 1;
-                batch.rejects.push(error.at(self.record.line, &self.record.raw));
+                self.refuse(error, batch);
                 return;
             }
         };
         if self.rows.is_empty() || id != self.case {
-            self.finish_case(batch);
+            self.finish_case(batch, step);
+            if step.stop_at_reject && !batch.rejects.is_empty() {
+                return;
+            }
             let hash = self.done.hasher().hash_one(&id);
             if self.done.contains(&hash) {
                 let detail = "other cases stand between rows of this case: sort the file by case";
@@ -244,12 +246,13 @@ impl ChangePerRow {
     }
 
     fn refuse(&self, error: RowError, batch: &mut Batch) {
-        batch.rows_read += 1;
+        batch.count_row(self.record.raw.len());
         batch.rejects.push(error.at(self.record.line, &self.record.raw));
     }
 
-    /// Makes the events of the case at hand.
-    fn finish_case(&mut self, batch: &mut Batch) {
+    /// Makes the events of the case at hand. Where the first refused row ends the step, a case with such a row is
+    /// left out as a whole: which events its other rows make, and how they are numbered, depends on all of its rows.
+    fn finish_case(&mut self, batch: &mut Batch, step: ReadStep) {
         let records = std::mem::take(&mut self.rows);
         if records.is_empty() {
             return;
@@ -258,7 +261,10 @@ impl ChangePerRow {
         if self.done.len() < MAX_CASES_REMEMBERED {
             self.done.insert(self.done.hasher().hash_one(&self.case));
         }
-        batch.rows_read += records.len() as u64;
+        let before = (batch.events.len(), batch.rejects.len(), batch.rows_read, batch.rows_without_change);
+        for record in &records {
+            batch.count_row(record.raw.len());
+        }
         let mut rows = Vec::with_capacity(records.len());
         for record in records {
             match self.plan.row(&RowView::new(&record, &self.file.csv)) {
@@ -268,6 +274,14 @@ impl ChangePerRow {
         }
         put_in_order(&mut rows, self.plan.order);
         self.emit(&rows, batch);
+        let (events, rejects, rows_read, rows_without_change) = before;
+        if step.stop_at_reject && batch.rejects.len() > rejects {
+            batch.events.truncate(events);
+            batch.rows_without_change = rows_without_change;
+            let first = batch.rejects.drain(rejects..).min_by_key(|reject| reject.line);
+            batch.rejects.extend(first);
+            batch.rows_read = rows_read + 1;
+        }
     }
 
     fn emit(&mut self, rows: &[Row], batch: &mut Batch) {
@@ -435,18 +449,17 @@ impl ChangePlan {
 }
 
 impl RowSource for ChangePerRow {
-    fn fill(&mut self, batch: &mut Batch, max_rows: usize) -> Result<bool, SourceError> {
+    fn fill(&mut self, batch: &mut Batch, step: ReadStep) -> Result<bool, SourceError> {
         self.file.completer.read_clock();
-        let enough = batch.rows_read + max_rows as u64;
-        while !self.ended && batch.rows_read < enough {
+        while !self.ended && !step.is_over(batch) {
             match self.file.reader.next_record(&mut self.record)? {
-                Next::Record => self.take_row(batch),
+                Next::Record => self.take_row(batch, step),
                 Next::Reject(reject) => {
-                    batch.rows_read += 1;
+                    batch.count_row(reject.payload.len());
                     batch.rejects.push(reject);
                 }
                 Next::End => {
-                    self.finish_case(batch);
+                    self.finish_case(batch, step);
                     self.ended = true;
                 }
             }

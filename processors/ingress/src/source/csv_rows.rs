@@ -43,7 +43,7 @@ impl CsvRecord {
     pub fn field(&self, index: usize) -> &str {
         let Some(end) = self.ends.get(index) else { return "" };
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
-        // Checked as a whole when the record was read.
+        // Every field was checked when the record was read.
         std::str::from_utf8(&self.text[start..*end]).unwrap_or("")
     }
 
@@ -64,6 +64,15 @@ impl CsvRecord {
 
     fn end_field(&mut self) {
         self.ends.push(self.text.len());
+    }
+
+    /// The first field that is not UTF-8. The text as a whole may be: a character may begin in one field and end in
+    /// the next.
+    fn field_not_utf8(&self) -> Option<usize> {
+        match std::str::from_utf8(&self.text) {
+            Ok(text) => self.ends.iter().position(|end| !text.is_char_boundary(*end)),
+            Err(error) => Some(self.ends.iter().position(|end| *end > error.valid_up_to()).unwrap_or(0)),
+        }
     }
 }
 
@@ -211,8 +220,7 @@ impl CsvReader {
     }
 
     fn check(&self, record: &CsvRecord, terminated: bool) -> Result<(), RowError> {
-        if let Err(error) = std::str::from_utf8(&record.text) {
-            let field = record.ends.iter().position(|end| *end > error.valid_up_to()).unwrap_or(0);
+        if let Some(field) = record.field_not_utf8() {
             let detail = format!("column {} is not UTF-8; csv.encoding may be \"latin-1\"", field + 1);
             return Err(RowError::new(reason::INVALID_UTF8, detail));
         }
@@ -350,6 +358,16 @@ mod tests {
         let expected = [(1, reason::COLUMN_COUNT), (2, reason::COLUMN_COUNT), (3, reason::INVALID_UTF8)];
         assert_eq!(reasons(&rejects), expected);
         assert!(rejects[2].detail.contains("column 2"), "{}", rejects[2].detail);
+    }
+
+    #[test]
+    fn a_character_that_goes_over_a_delimiter_is_no_text() {
+        for row in [b"1,abc\xC3,\xA9def\n".as_slice(), b"1,\"abc\xC3\",\"\xA9def\"\n"] {
+            let (records, rejects) = read_all(&[row, b"2,b,c\n"].concat(), 3, 1000);
+            assert_eq!(records, [["2", "b", "c"]]);
+            assert_eq!(reasons(&rejects), [(1, reason::INVALID_UTF8)]);
+            assert!(rejects[0].detail.contains("column 2"), "{}", rejects[0].detail);
+        }
     }
 
     #[test]

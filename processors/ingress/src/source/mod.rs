@@ -24,6 +24,8 @@ pub struct Batch {
     pub rows_read: u64,
     /// Rows that were in order and say nothing new.
     pub rows_without_change: u64,
+    /// Bytes of the rows read, as far as they were kept.
+    pub row_bytes: usize,
 }
 
 impl Batch {
@@ -33,6 +35,32 @@ impl Batch {
         self.rejects.clear();
         self.rows_read = 0;
         self.rows_without_change = 0;
+        self.row_bytes = 0;
+    }
+
+    pub(crate) fn count_row(&mut self, bytes: usize) {
+        self.rows_read += 1;
+        self.row_bytes += bytes;
+    }
+}
+
+/// How far to read at one go.
+#[derive(Debug, Clone, Copy)]
+pub struct Step {
+    /// About so many rows.
+    pub max_rows: u64,
+    /// About so many bytes of rows: a few long rows hold as much memory as many short ones.
+    pub max_row_bytes: usize,
+    /// The first refused row ends the step; the batch holds nothing of the rows at or after it.
+    pub stop_at_reject: bool,
+}
+
+impl Step {
+    /// Whether the batch holds all that this step is for.
+    pub(crate) fn is_over(&self, batch: &Batch) -> bool {
+        batch.rows_read >= self.max_rows
+            || batch.row_bytes >= self.max_row_bytes
+            || (self.stop_at_reject && !batch.rejects.is_empty())
     }
 }
 
@@ -61,8 +89,9 @@ pub enum SourceError {
 
 /// Reads an input row by row.
 pub trait RowSource: Send {
-    /// Reads on and appends what was found, stopping after about `max_rows` rows; `false` once the input has ended.
-    fn fill(&mut self, batch: &mut Batch, max_rows: usize) -> Result<bool, SourceError>;
+    /// Reads on and appends to the (empty) batch what was found, until the step is over; `false` once the input has
+    /// ended.
+    fn fill(&mut self, batch: &mut Batch, step: Step) -> Result<bool, SourceError>;
 }
 
 /// How the rows of an input are written.

@@ -1,6 +1,6 @@
 //! NDJSON: one event per line, in the canonical form or in the older system's.
 
-use super::{Batch, LineReader, RowSource, SourceError, legacy::LegacyNumbering};
+use super::{Batch, LineReader, RowSource, SourceError, Step, legacy::LegacyNumbering};
 use crate::{
     envelope::Completer,
     rejects::{RowError, reason},
@@ -113,14 +113,14 @@ impl NdjsonSource {
 }
 
 impl RowSource for NdjsonSource {
-    fn fill(&mut self, batch: &mut Batch, max_rows: usize) -> Result<bool, SourceError> {
+    fn fill(&mut self, batch: &mut Batch, step: Step) -> Result<bool, SourceError> {
         self.parser.read_clock();
-        for _ in 0..max_rows {
+        while !step.is_over(batch) {
             let Some(line) = self.lines.next_line()? else { return Ok(false) };
             if !line.too_long && line.trimmed().iter().all(u8::is_ascii_whitespace) {
                 continue;
             }
-            batch.rows_read += 1;
+            batch.count_row(line.bytes.len());
             match self.parser.parse(&line) {
                 Ok(Parsed::Event(event)) => batch.events.push(*event),
                 Ok(Parsed::Nothing) => batch.rows_without_change += 1,

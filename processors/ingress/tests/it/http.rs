@@ -3,11 +3,20 @@ use claims_ingress::{
     generate::{Generator, GeneratorSettings},
     http::{Accepted, Refused, serve},
     import::write_ndjson,
+    publisher::{PublishError, Publisher},
 };
 use claims_runtime::{Shutdown, ShutdownTrigger};
 use claims_topology::Config;
+use rdkafka::{
+    mocking::MockCluster,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
+};
 use reqwest::{Client, Response, StatusCode};
-use std::{net::TcpListener, time::Duration};
+use std::{net::TcpListener, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 struct Server {
     url: String,
@@ -177,5 +186,62 @@ async fn without_kafka_events_are_answered_503_and_the_server_stays() {
     assert_eq!(get("/metrics").await.unwrap().text().await.unwrap(), "a_metric 1\n");
     let api: serde_json::Value = get("/openapi.json").await.unwrap().json().await.unwrap();
     assert!(api["paths"]["/v1/events"]["post"].is_object());
+    server.stop().await;
+}
+
+/// A broker that refuses the first producer for good: its sends would fail for ever. Another one is made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_that_failed_is_replaced() {
+    let mut config = support::config().await;
+    let brokers = MockCluster::new(1).unwrap();
+    brokers.create_topic(&config.topics.events, 3, 1).unwrap();
+    config.kafka.bootstrap_servers = brokers.bootstrap_servers();
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED;
+    brokers.request_errors(RDKafkaApiKey::InitProducerId, &[refused]);
+
+    let failing = Arc::new(Publisher::connect(&config).await.unwrap());
+    let mut waited_ms = 0;
+    while failing.failure().is_none() {
+        assert!(waited_ms < 10_000, "the broker's refusal ends the producer");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        waited_ms += 20;
+    }
+    assert!(!failing.is_usable() && !failing.is_down());
+    let event = Generator::new(GeneratorSettings { events: 1, seed: 12 }).next().unwrap();
+    assert!(matches!(failing.sender().send(&event), Err(PublishError::Refused(_))));
+
+    brokers.request_errors(RDKafkaApiKey::InitProducerId, &[refused]);
+    let server = Server::start(config).await;
+    let (mut refusals, mut accepted) = (0, false);
+    for _ in 0..300 {
+        let request = server.client.post(format!("{}/v1/events", server.url)).body(lines(1).concat());
+        match request.send().await.map(|answer| answer.status()) {
+            Ok(StatusCode::ACCEPTED) => {
+                accepted = true;
+                break;
+            }
+            Ok(StatusCode::SERVICE_UNAVAILABLE) => refusals += 1,
+            Ok(other) => panic!("{other}"),
+            Err(_) => {}
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(accepted, "after {refusals} refusals");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_never_ends_does_not_hold_up_the_stop() {
+    let server = Server::start_connected(support::config().await).await;
+    let mut slow = TcpStream::connect(server.url.trim_start_matches("http://")).await.unwrap();
+    slow.write_all(b"POST /v1/events HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n").await.unwrap();
+    slow.write_all(&lines(1).concat()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    server.trigger.stop();
+    let mut answer = String::new();
+    let read = tokio::time::timeout(Duration::from_secs(6), slow.read_to_string(&mut answer));
+    read.await.expect("an answer soon after the stop").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("\"stopping\"") && answer.contains("\"accepted\":1"), "{answer}");
     server.stop().await;
 }

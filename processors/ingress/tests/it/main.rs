@@ -7,4 +7,5 @@ mod docs;
 mod http;
 mod kafka;
 mod mappings;
+mod steps;
 mod support;
