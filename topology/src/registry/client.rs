@@ -157,9 +157,11 @@ impl RegistryClient {
         if body.get("is_compatible").and_then(Value::as_bool) == Some(true) {
             return Ok(None);
         }
+        // Confluent's registry lists `messages`, Apicurio gives one `reason`.
         let messages = body.get("messages").and_then(Value::as_array);
         let messages =
-            messages.into_iter().flatten().map(|m| m.as_str().map_or(m.to_string(), str::to_owned));
+            messages.into_iter().flatten().chain(body.get("reason").filter(|reason| !reason.is_null()));
+        let messages = messages.map(|m| m.as_str().map_or(m.to_string(), str::to_owned));
         Ok(Some(messages.collect()))
     }
 
