@@ -20,7 +20,7 @@ const PHASES: &[Phase] = &[
     // The end-to-end tests run the command `claims`, which is not theirs to build. All targets, so that the tests find
     // their dependencies built with the same features.
     Phase { name: "build", arguments: &["build", "--workspace", "--all-targets"] },
-    Phase { name: "tests", arguments: &["test", "--workspace"] },
+    Phase { name: "tests", arguments: &["test", "--workspace", "--no-fail-fast"] },
 ];
 
 /// Runs all phases up to the first that fails. Services that were not running before are stopped at the end.

@@ -9,6 +9,7 @@ use nix::{
 use rdkafka::{
     TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
+    error::RDKafkaErrorCode,
     topic_partition_list::Offset,
 };
 use std::{
@@ -31,6 +32,24 @@ pub struct Pipeline {
     /// Further settings for every `claims` started, as environment variables.
     pub settings: Vec<(String, String)>,
     binary: PathBuf,
+}
+
+/// The group's offsets. A cluster that sees its first group makes the topic for them then, and says "not coordinator"
+/// meanwhile.
+fn committed_offsets(consumer: &BaseConsumer, wanted: &TopicPartitionList) -> Result<TopicPartitionList> {
+    let deadline = Instant::now() + REQUEST_TIMEOUT;
+    loop {
+        let result = consumer.committed_offsets(wanted.clone(), REQUEST_TIMEOUT);
+        let code = result.as_ref().err().and_then(|error| error.rdkafka_error_code());
+        match code {
+            Some(
+                RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress,
+            ) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(100)),
+            _ => return Ok(result?),
+        }
+    }
 }
 
 /// One running processor.
@@ -144,7 +163,7 @@ impl Pipeline {
         for partition in 0..self.namespace.partitions {
             wanted.add_partition(&topic, partition);
         }
-        let committed = consumer.committed_offsets(wanted, REQUEST_TIMEOUT)?;
+        let committed = committed_offsets(&consumer, &wanted)?;
         let (mut lag, mut total) = (0, 0);
         for element in committed.elements() {
             let (low, high) = consumer.fetch_watermarks(&topic, element.partition(), REQUEST_TIMEOUT)?;

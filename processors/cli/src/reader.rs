@@ -1,6 +1,7 @@
 //! A short-lived look into a topic: without joining its consumer group, without committing, every wait bounded.
 
 use crate::exit::{Away, NoTopic};
+use claims_runtime::committed_offsets;
 use claims_topology::{config::KafkaConfig, kafka::client_config};
 use rdkafka::{
     Offset, TopicPartitionList,
@@ -92,7 +93,7 @@ impl Reader {
             wanted.add_partition(topic, partition);
         }
         let answer =
-            self.consumer.committed_offsets(wanted, self.timeout).map_err(|error| self.away(&error))?;
+            committed_offsets(&self.consumer, &wanted, self.timeout).map_err(|error| self.away(&error))?;
         let mut committed = BTreeMap::new();
         for element in answer.elements() {
             element.error()?;

@@ -11,6 +11,7 @@
 //! - [`health`], [`status`], [`metrics`]: how a stage fares, and the HTTP server that tells it.
 //! - [`dead_letter`]: what refused records look like in the dead-letter topic.
 //! - [`ledger`], [`batcher`]: which offsets may be committed, and when a batch is closed.
+//! - [`committed_offsets`]: what a group has committed.
 //! - [`testing`]: running any processor without services.
 
 mod arena;
@@ -25,6 +26,7 @@ pub mod ledger;
 mod mailbox;
 pub mod metrics;
 mod monitor;
+mod offsets;
 mod parking;
 mod pauses;
 mod pipeline;
@@ -39,6 +41,7 @@ pub mod status;
 pub mod testing;
 mod worker;
 
+pub use offsets::committed_offsets;
 pub use processor::{ProcessError, Processor, Rows};
 pub use record::{Headers, Origin, OwnedRecord, Payload, Record};
 pub use resolver::{ResolveError, SchemaResolver};

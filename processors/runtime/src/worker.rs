@@ -7,6 +7,7 @@ use crate::{
     kafka::{KafkaConsumer, list, list_at},
     ledger::Committable,
     mailbox::Mailbox,
+    offsets::committed_offsets,
 };
 use rdkafka::{
     consumer::{CommitMode, Consumer as _},
@@ -111,7 +112,7 @@ fn carry_out(consumer: &KafkaConsumer, topic: &str, task: Task) -> Letter {
 }
 
 fn look_up(consumer: &KafkaConsumer, topic: &str, partitions: &[i32]) -> KafkaResult<Vec<Found>> {
-    let committed = consumer.committed_offsets(list(topic, partitions.iter().copied()), REQUEST_TIMEOUT)?;
+    let committed = committed_offsets(consumer, &list(topic, partitions.iter().copied()), REQUEST_TIMEOUT)?;
     partitions
         .iter()
         .map(|&partition| {

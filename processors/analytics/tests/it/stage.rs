@@ -118,7 +118,8 @@ impl Pipeline {
         let timeout = Timeout::After(Duration::from_secs(10));
         let mut list = rdkafka::TopicPartitionList::new();
         list.add_partition_range(&self.config.topics.events, 0, self.config.topics.partitions - 1);
-        let committed = consumer.committed_offsets(list, timeout).expect("committed offsets");
+        let committed = claims_runtime::committed_offsets(consumer, &list, Duration::from_secs(10))
+            .expect("committed offsets");
         committed
             .elements()
             .iter()

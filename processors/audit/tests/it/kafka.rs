@@ -93,7 +93,7 @@ impl Stage {
     fn committed(&self) -> Vec<Option<i64>> {
         let mut list = TopicPartitionList::new();
         list.add_partition_range(&self.config.topics.events, 0, PARTITIONS - 1);
-        let found = self.consumer().committed_offsets(list, LIMIT).expect(RUN_XTASK);
+        let found = claims_runtime::committed_offsets(&self.consumer(), &list, LIMIT).expect(RUN_XTASK);
         let offset = |offset| if let Offset::Offset(at) = offset { Some(at) } else { None };
         found.elements().iter().map(|element| offset(element.offset())).collect()
     }

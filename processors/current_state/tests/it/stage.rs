@@ -94,7 +94,7 @@ impl Stage {
         for partition in 0..self.config.topics.partitions {
             list.add_partition(&self.config.topics.events, partition);
         }
-        let committed = group.committed_offsets(list, PATIENCE).unwrap();
+        let committed = claims_runtime::committed_offsets(group, &list, PATIENCE).unwrap();
         let topic = &self.config.topics.events;
         committed
             .elements()

@@ -139,7 +139,7 @@ impl Topic {
         for partition in 0..self.partitions {
             list.add_partition(&self.name, partition);
         }
-        let committed = consumer.committed_offsets(list, PATIENCE).unwrap();
+        let committed = claims_runtime::committed_offsets(&consumer, &list, PATIENCE).unwrap();
         committed
             .elements()
             .iter()
