@@ -57,11 +57,8 @@ pub async fn all(pipeline: &Pipeline, model: &Model, records: u64) -> Result<Vec
         let places = cql::places(&session, &namespace.name, place).await?;
         checks.push(place.check(&places, &claims));
     }
-    checks.push(Check::count(
-        "CQL claim_timeline",
-        cql::timeline_rows(&session, &namespace.name).await?,
-        events,
-    ));
+    let timelines = cql::timelines(&session, &namespace.name).await?;
+    checks.push(timelines.check("CQL claim_timeline", &model.timelines()));
 
     let latest = clickhouse::claims(namespace).await?;
     checks.push(Check::claims("ClickHouse latest", &latest, &claims));
@@ -70,7 +67,9 @@ pub async fn all(pipeline: &Pipeline, model: &Model, records: u64) -> Result<Vec
     checks.push(Check::count("ClickHouse events, distinct", distinct, events));
 
     let state = topics::claims(namespace).await?;
-    checks.push(Check::claims("topic claims.state.v1", &state, &claims));
+    let mut living = claims;
+    living.retain(|_, claim| claim.status != "ERASED");
+    checks.push(Check::claims("topic claims.state.v1", &state, &living));
     checks.push(audit::check(pipeline, records)?);
     let superseded = topics::dead_letters(namespace, "current-state", "superseded").await?;
     checks.push(Check::count("dead letters: superseded", superseded, model.superseded));

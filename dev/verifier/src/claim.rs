@@ -33,6 +33,13 @@ pub struct Claim {
     pub reopen_count: u64,
     pub reassignment_count: u64,
     pub note_count: u64,
+    pub customer_name: Option<String>,
+    pub customer_email: Option<String>,
+    pub title: Option<String>,
+    pub product_id: Option<String>,
+    pub order_id: Option<String>,
+    pub agent_name: Option<String>,
+    pub resolution: Option<String>,
 }
 
 impl Claim {
@@ -66,6 +73,13 @@ impl Claim {
             ("reopen_count", self.reopen_count.to_string()),
             ("reassignment_count", self.reassignment_count.to_string()),
             ("note_count", self.note_count.to_string()),
+            ("customer_name", text(&self.customer_name)),
+            ("customer_email", text(&self.customer_email)),
+            ("title", text(&self.title)),
+            ("product_id", text(&self.product_id)),
+            ("order_id", text(&self.order_id)),
+            ("agent_name", text(&self.agent_name)),
+            ("resolution", text(&self.resolution)),
         ]
     }
 

@@ -5,6 +5,7 @@
 //!
 //! - [`claim`]: what is compared, one row a claim, and its checksum.
 //! - [`model`]: from the input's events to those rows.
+//! - [`timeline`]: the entries of claims' timelines.
 //! - [`views`]: from CQL, ClickHouse and the state topic to those rows.
 //! - [`compare`]: where they differ, in words.
 //! - [`checks`]: all of them, for one run.
@@ -17,4 +18,5 @@ pub mod compare;
 pub mod model;
 pub mod namespace;
 pub mod pipeline;
+pub mod timeline;
 pub mod views;

@@ -3,7 +3,10 @@
 //! It sorts a claim's events by version and walks through them, as one would by hand: no per-field versions, no
 //! incremental state, and no line shared with the product's fold.
 
-use crate::claim::{Claim, ClaimKey, Claims};
+use crate::{
+    claim::{Claim, ClaimKey, Claims},
+    timeline::Timelines,
+};
 use anyhow::{Context, Result, bail};
 use chrono::DateTime;
 use rust_decimal::Decimal;
@@ -13,6 +16,8 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
 };
+
+const ERASED: &str = "ClaimErased";
 
 /// What the input amounts to.
 #[derive(Debug, Default)]
@@ -29,6 +34,7 @@ pub struct Model {
 
 #[derive(Debug)]
 struct ModelEvent {
+    id: uuid::Uuid,
     version: u64,
     occurred_at: i64,
     kind: String,
@@ -77,6 +83,7 @@ impl Model {
             return Ok(());
         }
         of_claim.push(ModelEvent {
+            id,
             version,
             occurred_at: millis(&text("occurred_at")?)?,
             kind: text("event_type")?,
@@ -88,6 +95,18 @@ impl Model {
     /// Events that every view must hold: neither copies nor superseded ones.
     pub fn distinct_events(&self) -> u64 {
         self.events.values().map(|events| events.len() as u64).sum()
+    }
+
+    /// What the timeline of every claim must hold; of an erased claim only the erasure.
+    pub fn timelines(&self) -> Timelines {
+        let mut timelines = Timelines::default();
+        for (key, events) in &self.events {
+            let erased = events.iter().any(|event| event.kind == ERASED);
+            for event in events.iter().filter(|event| !erased || event.kind == ERASED) {
+                timelines.add(key, event.version, event.id, &event.kind, event.occurred_at);
+            }
+        }
+        timelines
     }
 
     /// One row a claim.
@@ -103,10 +122,19 @@ fn walk(events: &[ModelEvent]) -> Result<Claim> {
     for event in &ordered {
         step(&mut claim, event)?;
     }
-    if ordered.iter().any(|e| e.kind == "ClaimErased") {
+    if ordered.iter().any(|e| e.kind == ERASED) {
         claim.status = "ERASED".into();
-        claim.customer_id = None;
-        claim.description = None;
+        for personal in [
+            &mut claim.customer_id,
+            &mut claim.customer_name,
+            &mut claim.customer_email,
+            &mut claim.title,
+            &mut claim.description,
+            &mut claim.order_id,
+            &mut claim.resolution,
+        ] {
+            *personal = None;
+        }
     }
     Ok(claim)
 }
@@ -123,20 +151,28 @@ fn step(claim: &mut Claim, event: &ModelEvent) -> Result<()> {
             claim.claim_type = text("claim_type");
             claim.urgency = text("urgency");
             claim.description = text("description");
+            claim.customer_name = text("customer_name");
+            claim.customer_email = text("customer_email");
+            claim.title = text("title");
+            claim.product_id = text("product_id");
+            claim.order_id = text("order_id");
             claim.claimed_amount = amount(&event.data, "claimed")?;
         }
         "ClaimAssigned" => {
             claim.status = "ASSIGNED".into();
             claim.agent_id = text("agent_id");
+            claim.agent_name = text("agent_name");
         }
         "ClaimReassigned" => {
             claim.agent_id = text("agent_id");
+            claim.agent_name = text("agent_name");
             claim.reassignment_count += 1;
         }
         "ClaimProcessingStarted" => claim.status = "PROCESSING".into(),
         "ClaimResolved" => {
             claim.status = "RESOLVED".into();
             claim.resolved_at = Some(event.occurred_at);
+            claim.resolution = text("resolution");
             claim.resolution_type = text("resolution_type");
             claim.settled_amount = amount(&event.data, "settled")?;
         }
@@ -147,13 +183,14 @@ fn step(claim: &mut Claim, event: &ModelEvent) -> Result<()> {
         "ClaimReopened" => {
             claim.status = "PROCESSING".into();
             claim.reopen_count += 1;
+            claim.resolution = None;
             claim.resolution_type = None;
             claim.settled_amount = None;
             claim.resolved_at = None;
             claim.closed_at = None;
         }
         "ClaimNoteAdded" => claim.note_count += 1,
-        "ClaimErased" => {}
+        ERASED => {}
         other => bail!("the model knows no event type {other:?}"),
     }
     Ok(())

@@ -4,10 +4,12 @@
 //! - [`schema`]: keyspace and tables.
 //! - [`rows`]: what is bound to the statements.
 //! - [`statements`]: the statements, prepared.
+//! - [`packing`]: which statements go in one request.
 //! - [`sink`]: batches of claims into the tables.
 //! - [`errors`]: which failures pass, which are the row's fault, and which are final.
 
 pub mod errors;
+pub mod packing;
 pub mod rows;
 pub mod schema;
 pub mod sink;

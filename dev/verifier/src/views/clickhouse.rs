@@ -10,7 +10,8 @@ use anyhow::{Context, Result, ensure};
 const COLUMNS: &str = "tenant_id, claim_id, status, version, revision, customer_id, claim_type, urgency, description, \
     agent_id, resolution_type, claimed_amount, settled_amount, toUnixTimestamp64Milli(created_at), \
     toUnixTimestamp64Milli(resolved_at), toUnixTimestamp64Milli(closed_at), toUnixTimestamp64Milli(updated_at), \
-    reopen_count, reassignment_count, note_count";
+    reopen_count, reassignment_count, note_count, \
+    customer_name, customer_email, title, product_id, order_id, agent_name, resolution";
 
 /// All claims of `latest`.
 pub async fn claims(namespace: &Namespace) -> Result<Claims> {
@@ -38,7 +39,7 @@ pub async fn events(namespace: &Namespace) -> Result<(u64, u64)> {
 fn row(line: &str) -> Result<((String, String), Claim)> {
     let cells: Vec<Option<String>> =
         line.split('\t').map(|cell| (cell != "\\N").then(|| unescape(cell))).collect();
-    ensure!(cells.len() == 20, "{} columns", cells.len());
+    ensure!(cells.len() == 27, "{} columns", cells.len());
     let text = |i: usize| cells[i].clone();
     let required = |i: usize| cells[i].clone().with_context(|| format!("column {i} is NULL"));
     let number = |i: usize| -> Result<u64> { Ok(required(i)?.parse()?) };
@@ -64,6 +65,13 @@ fn row(line: &str) -> Result<((String, String), Claim)> {
         reopen_count: number(17)?,
         reassignment_count: number(18)?,
         note_count: number(19)?,
+        customer_name: text(20),
+        customer_email: text(21),
+        title: text(22),
+        product_id: text(23),
+        order_id: text(24),
+        agent_name: text(25),
+        resolution: text(26),
     };
     Ok(((required(0)?, required(1)?), claim))
 }

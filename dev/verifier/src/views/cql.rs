@@ -3,6 +3,7 @@
 use crate::{
     checks::Check,
     claim::{Claim, ClaimKey, Claims},
+    timeline::Timelines,
 };
 use anyhow::{Context, Result, bail, ensure};
 use futures::TryStreamExt;
@@ -18,7 +19,7 @@ use std::collections::HashMap;
 const PAGE_ROWS: i32 = 2_000;
 
 /// Columns of `claim_by_id` in the order in which they are read.
-const COLUMNS: [&str; 20] = [
+const COLUMNS: [&str; 27] = [
     "tenant_id",
     "claim_id",
     "status",
@@ -39,6 +40,13 @@ const COLUMNS: [&str; 20] = [
     "reopen_count",
     "reassignment_count",
     "note_count",
+    "customer_name",
+    "customer_email",
+    "title",
+    "product_id",
+    "order_id",
+    "agent_name",
+    "resolution",
 ];
 
 /// A list view, and which field of a claim decides where it stands there.
@@ -135,15 +143,19 @@ pub async fn places(
     Ok(places)
 }
 
-/// Rows of `claim_timeline`.
-pub async fn timeline_rows(session: &Session, keyspace: &str) -> Result<u64> {
-    let mut rows = 0;
-    scan(session, &format!("SELECT version FROM {keyspace}.claim_timeline"), |_| {
-        rows += 1;
+/// All of `claim_timeline`.
+pub async fn timelines(session: &Session, keyspace: &str) -> Result<Timelines> {
+    let columns = "tenant_id, claim_id, version, event_id, event_type, occurred_at";
+    let mut timelines = Timelines::default();
+    scan(session, &format!("SELECT {columns} FROM {keyspace}.claim_timeline"), |row| {
+        let key = (required(&row, 0)?, required(&row, 1)?);
+        let Some(CqlValue::Uuid(event_id)) = cell(&row, 3) else { bail!("{key:?}: no event id") };
+        let at = time(&row, 5)?.with_context(|| format!("{key:?}: no time"))?;
+        timelines.add(&key, number(&row, 2)?, *event_id, &required(&row, 4)?, at);
         Ok(())
     })
     .await?;
-    Ok(rows)
+    Ok(timelines)
 }
 
 async fn scan(session: &Session, sql: &str, mut take: impl FnMut(Row) -> Result<()>) -> Result<()> {
@@ -176,6 +188,13 @@ fn claim(row: &Row) -> Result<(ClaimKey, Claim)> {
         reopen_count: number(row, 17)?,
         reassignment_count: number(row, 18)?,
         note_count: number(row, 19)?,
+        customer_name: text(row, 20)?,
+        customer_email: text(row, 21)?,
+        title: text(row, 22)?,
+        product_id: text(row, 23)?,
+        order_id: text(row, 24)?,
+        agent_name: text(row, 25)?,
+        resolution: text(row, 26)?,
     };
     Ok(((required(row, 0)?, required(row, 1)?), claim))
 }

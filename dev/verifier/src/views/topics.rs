@@ -13,17 +13,22 @@ use rdkafka::{
     topic_partition_list::Offset,
 };
 use rust_decimal::Decimal;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-/// The highest revision of every claim in the state topic, decoded with the schema that the registry has.
+/// The highest revision of every claim in the state topic that is not erased, decoded with the schema that the
+/// registry has.
 pub async fn claims(namespace: &Namespace) -> Result<Claims> {
     let topic = namespace.state_topic();
     let schema = latest_schema(namespace, &format!("{topic}-value")).await?;
     let reader = GenericDatumReader::builder(&schema).build()?;
     let mut claims = Claims::new();
+    let mut erased = HashSet::new();
     each_record(namespace, &topic, |message| {
         let Some(payload) = message.payload() else {
-            return Ok(()); // erased: the tombstone says that this claim's state is gone
+            let key = String::from_utf8_lossy(message.key().context("a tombstone without a key")?);
+            let (tenant, claim) = key.split_once(':').with_context(|| format!("tombstone key {key}"))?;
+            erased.insert((tenant.to_owned(), claim.to_owned()));
+            return Ok(());
         };
         let body = payload.get(5..).context("a state record without framing")?;
         let Value::Record(fields) = reader.read_value(&mut &body[..])? else {
@@ -36,6 +41,7 @@ pub async fn claims(namespace: &Namespace) -> Result<Claims> {
         }
         Ok(())
     })?;
+    claims.retain(|key, _| !erased.contains(key));
     Ok(claims)
 }
 
@@ -146,6 +152,13 @@ fn claim(fields: &HashMap<String, Value>) -> Result<((String, String), Claim)> {
         reopen_count: number("reopen_count")?,
         reassignment_count: number("reassignment_count")?,
         note_count: number("note_count")?,
+        customer_name: text("customer_name")?,
+        customer_email: text("customer_email")?,
+        title: text("title")?,
+        product_id: text("product_id")?,
+        order_id: text("order_id")?,
+        agent_name: text("agent_name")?,
+        resolution: text("resolution")?,
     };
     Ok(((required("tenant_id")?, required("claim_id")?), claim))
 }

@@ -3,6 +3,7 @@
 //! They need `cargo xtask up` and `cargo build -p claims-cli`; `cargo xtask test` sees to both.
 
 mod bad_records;
+mod changes;
 mod compaction;
 mod kill;
 mod registry;

@@ -1,10 +1,11 @@
 //! Batches of claims into the tables.
 //!
-//! Rows of one partition go together in unlogged batches; no batch ever spans two partition keys. Nothing is read
-//! before it is written.
+//! Rows of one partition go together, and so do small groups of rows for one coordinator ([`packing`](super::packing)).
+//! Nothing is read before it is written.
 
 use super::{
     errors,
+    packing::{self, Fingerprint, MAX_STATEMENTS, Request},
     rows::{ClaimRow, ListRow, Op, TimelineRow},
     schema,
     statements::Statements,
@@ -30,8 +31,6 @@ use std::{
 
 /// Claims whose statements are held in memory at once.
 const MAX_CLAIMS_AT_ONCE: usize = 4_096;
-/// Rows of one partition that go into one request, at most.
-const MAX_BATCH_ROWS: usize = 20;
 /// Partitions of list views remembered as noted, at most; beyond that they are noted again.
 const MAX_KNOWN_PARTITIONS: usize = 200_000;
 /// The longest value that a partition key may hold, in bytes.
@@ -49,17 +48,8 @@ pub struct CqlSink {
 /// A partition of a list view: view, tenant, key, bucket, shard.
 type PartitionKey<'a> = (ListView, &'a str, &'a str, i32, i16);
 
-/// A partition's key in 128 bits: two keys with one fingerprint are not to be expected, and a set of them stays small.
-type Fingerprint = u128;
-
 /// Partitions to note under one view, tenant and key, by bucket and shard.
 type Notes<'a> = HashMap<(i32, i16), Op<'a>>;
-
-/// Statements of one partition, and which partition they note once they are through.
-struct Request<'a> {
-    ops: Vec<Op<'a>>,
-    notes: Vec<Fingerprint>,
-}
 
 impl CqlSink {
     /// Connects, makes what is missing, and prepares the statements.
@@ -87,7 +77,7 @@ impl CqlSink {
 
     async fn write_some(&self, writes: &[Arc<ClaimWrite>]) -> Result<(), SinkError> {
         let now: Vec<Vec<Place>> = writes.iter().map(|write| places(&write.claim.state)).collect();
-        let requests = self.requests(writes, &now);
+        let requests = self.packed(self.requests(writes, &now));
         let statements: usize = requests.iter().map(|r| r.ops.len()).sum();
         let written = self.execute_all(requests).await;
         let status = if written.is_ok() { "ok" } else { "error" };
@@ -101,7 +91,7 @@ impl CqlSink {
         }
     }
 
-    fn requests<'a>(&self, writes: &'a [Arc<ClaimWrite>], now: &'a [Vec<Place>]) -> Vec<Request<'a>> {
+    fn requests<'a>(&self, writes: &'a [Arc<ClaimWrite>], now: &'a [Vec<Place>]) -> Vec<Request<Op<'a>>> {
         let mut requests = Vec::with_capacity(writes.len() * 3);
         let mut lists: HashMap<PartitionKey<'_>, Vec<Op<'a>>> = HashMap::new();
         let mut notes: HashMap<(ListView, &str, &str), Notes<'a>> = HashMap::new();
@@ -135,7 +125,7 @@ impl CqlSink {
             let (places, ops): (Vec<_>, Vec<_>) = partitions.into_iter().unzip();
             let before = requests.len();
             push_chunks(&mut requests, ops);
-            for (request, places) in requests[before..].iter_mut().zip(places.chunks(MAX_BATCH_ROWS)) {
+            for (request, places) in requests[before..].iter_mut().zip(places.chunks(MAX_STATEMENTS)) {
                 request.notes = places
                     .iter()
                     .map(|&(bucket, shard)| fingerprint((view, tenant, key, bucket, shard)))
@@ -145,7 +135,21 @@ impl CqlSink {
         requests
     }
 
-    async fn execute_all(&self, requests: Vec<Request<'_>>) -> Result<(), SinkError> {
+    /// Requests for one coordinator (node and shard) together.
+    fn packed<'a>(&self, requests: Vec<Request<Op<'a>>>) -> Vec<Request<Op<'a>>> {
+        let cluster = self.session.get_cluster_state();
+        packing::pack(requests, |request| {
+            let op = request.ops.first()?;
+            let statement = self.statements.of(op);
+            // Where it can't be told, they go together all the same: any node forwards what isn't its own.
+            let token = statement.calculate_token(op).ok().flatten()?;
+            let table = statement.get_table_spec()?;
+            let replicas = cluster.get_token_endpoints(&self.keyspace, table.table_name(), token);
+            replicas.first().map(|(node, shard)| (node.host_id, *shard))
+        })
+    }
+
+    async fn execute_all(&self, requests: Vec<Request<Op<'_>>>) -> Result<(), SinkError> {
         let mut requests = requests.into_iter();
         let mut running = FuturesUnordered::new();
         loop {
@@ -160,8 +164,8 @@ impl CqlSink {
         }
     }
 
-    async fn execute(&self, request: Request<'_>) -> Result<(), SinkError> {
-        let Request { ops, notes } = request;
+    async fn execute(&self, request: Request<Op<'_>>) -> Result<(), SinkError> {
+        let Request { ops, notes, .. } = request;
         let done = match ops.as_slice() {
             [op] => self.session.execute_unpaged(self.statements.of(op), op).await.map(drop),
             ops => {
@@ -204,21 +208,22 @@ fn claim_ops(write: &ClaimWrite) -> Vec<Op<'_>> {
     ops
 }
 
-fn push_chunks<'a>(requests: &mut Vec<Request<'a>>, ops: Vec<Op<'a>>) {
-    if ops.len() <= MAX_BATCH_ROWS {
-        requests.push(Request { ops, notes: Vec::new() });
+fn push_chunks<'a>(requests: &mut Vec<Request<Op<'a>>>, ops: Vec<Op<'a>>) {
+    if ops.len() <= MAX_STATEMENTS {
+        requests.push(Request::of_one_partition(ops, Vec::new()));
         return;
     }
     let mut ops = ops.into_iter();
     loop {
-        let chunk: Vec<_> = ops.by_ref().take(MAX_BATCH_ROWS).collect();
+        let chunk: Vec<_> = ops.by_ref().take(MAX_STATEMENTS).collect();
         if chunk.is_empty() {
             return;
         }
-        requests.push(Request { ops: chunk, notes: Vec::new() });
+        requests.push(Request::of_one_partition(chunk, Vec::new()));
     }
 }
 
+/// Two keys with one fingerprint are not to be expected, and a set of them stays small.
 fn fingerprint(partition: PartitionKey<'_>) -> Fingerprint {
     // The hasher's keys are fixed, and two salts make two independent halves.
     let half = |salt: u64| {
