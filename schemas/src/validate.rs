@@ -27,23 +27,23 @@ pub mod reason {
     /// An id or label of no characters.
     pub const EMPTY: &str = "empty";
     /// More than [`MAX_ID_BYTES`](super::MAX_ID_BYTES) or [`MAX_TEXT_BYTES`](super::MAX_TEXT_BYTES).
-    pub const TOO_LONG: &str = "too_long";
+    pub const TOO_LONG: &str = "too-long";
     /// A control character in an id or label.
-    pub const CONTROL_CHARACTER: &str = "control_character";
+    pub const CONTROL_CHARACTER: &str = "control-character";
     /// A `:` in a tenant, which would make record keys ambiguous.
     pub const COLON: &str = "colon";
     /// A version of 0 or beyond [`MAX_VERSION`](super::MAX_VERSION).
-    pub const VERSION_OUT_OF_RANGE: &str = "version_out_of_range";
+    pub const VERSION_OUT_OF_RANGE: &str = "version-out-of-range";
     /// A time before 1900.
-    pub const TOO_EARLY: &str = "too_early";
+    pub const TOO_EARLY: &str = "too-early";
     /// A time in the future.
-    pub const TOO_LATE: &str = "too_late";
+    pub const TOO_LATE: &str = "too-late";
     /// An amount below zero.
     pub const NEGATIVE: &str = "negative";
     /// An amount with more digits than the schema holds.
-    pub const TOO_MANY_DIGITS: &str = "too_many_digits";
+    pub const TOO_MANY_DIGITS: &str = "too-many-digits";
     /// Not three capital letters.
-    pub const NOT_A_CURRENCY: &str = "not_a_currency";
+    pub const NOT_A_CURRENCY: &str = "not-a-currency";
 }
 
 /// Which field of an event is refused, and why. Holds no value of the event.
