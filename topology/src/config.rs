@@ -373,7 +373,7 @@ impl Default for AuditConfig {
     }
 }
 
-/// Logs.
+/// Logs, and what is offered beside a running processor.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TelemetryConfig {
@@ -381,11 +381,13 @@ pub struct TelemetryConfig {
     pub log_format: LogFormat,
     /// A filter as in `RUST_LOG`, such as `info,claims_runtime=debug`.
     pub log_filter: String,
+    /// Lets status servers that listen beyond loopback stop and start processors, too (`/control`).
+    pub control_enabled: bool,
 }
 
 impl Default for TelemetryConfig {
     fn default() -> Self {
-        Self { log_format: LogFormat::Text, log_filter: "info".into() }
+        Self { log_format: LogFormat::Text, log_filter: "info".into(), control_enabled: false }
     }
 }
 

@@ -21,6 +21,8 @@ pub enum StageState {
     Stalled,
     /// It was asked to stop and drains.
     Stopping,
+    /// It was stopped by request and waits to be started.
+    Stopped,
     /// It ended with an error.
     Failed,
 }
@@ -63,7 +65,7 @@ static STAGES: Mutex<Vec<Arc<StageHealth>>> = Mutex::new(Vec::new());
 pub(crate) struct StageHealth(Mutex<StageStatus>);
 
 impl StageHealth {
-    /// Enters a stage into the process's list, in the place of an earlier run of it that failed.
+    /// Enters a stage into the process's list, in the place of an earlier run of it that failed or was stopped.
     pub fn register(processor: &str) -> Arc<Self> {
         let status = StageStatus {
             processor: processor.to_owned(),
@@ -78,7 +80,8 @@ impl StageHealth {
         let mut stages = lock(&STAGES);
         stages.retain(|earlier| {
             let earlier = lock(&earlier.0);
-            earlier.processor != processor || earlier.state != StageState::Failed
+            let is_over = matches!(earlier.state, StageState::Failed | StageState::Stopped);
+            earlier.processor != processor || !is_over
         });
         stages.push(Arc::clone(&health));
         drop(stages);
@@ -110,7 +113,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Every stage of this process that runs or failed.
+/// A stage was stopped by request: it stays on the list, as not ready, until it runs again.
+pub(crate) fn note_stopped(processor: &str) {
+    let health = StageHealth::register(processor);
+    let mut status = lock(&health.0);
+    status.state = StageState::Stopped;
+    status.reason = Some("stopped by request".into());
+}
+
+/// Every stage of this process that runs, failed or was stopped by request.
 pub fn stages() -> Vec<StageStatus> {
     lock(&STAGES).iter().map(|health| lock(&health.0).clone()).collect()
 }

@@ -8,6 +8,7 @@
 //! - [`resolver`]: fetching writers' schemas.
 //! - [`settings`]: the limits of a stage, from the configuration.
 //! - [`stage`]: running a stage against Kafka ([`run_stage`]).
+//! - [`control`]: stopping and starting stages from outside.
 //! - [`health`], [`status`], [`metrics`]: how a stage fares, and the HTTP server that tells it.
 //! - [`dead_letter`]: what refused records look like in the dead-letter topic.
 //! - [`ledger`], [`batcher`]: which offsets may be committed, and when a batch is closed.
@@ -16,6 +17,7 @@
 
 mod arena;
 pub mod batcher;
+pub mod control;
 pub mod dead_letter;
 mod delivery;
 mod dispatch;

@@ -1,7 +1,9 @@
-//! The small HTTP server beside a running stage: `/metrics`, `/health/live`, `/health/ready`.
+//! The small HTTP server beside a running stage: `/metrics`, `/health/live`, `/health/ready`, and `/control/…` (see
+//! [`crate::control`]).
 
 use crate::{
     Shutdown,
+    control::{self, Access, Control},
     health::{self, StageStatus},
 };
 use axum::{
@@ -26,15 +28,32 @@ struct Health {
     stages: Vec<StageStatus>,
 }
 
+/// What a status server controls, and for whom.
+#[derive(Debug, Clone, Default)]
+pub struct ControlSettings {
+    /// The switches of the process's stages.
+    pub control: Control,
+    /// Whether a server that listens beyond loopback offers control, too.
+    pub is_enabled_everywhere: bool,
+}
+
 /// Serves until `shutdown`. `render` gives the metrics in Prometheus' text format (see [`crate::metrics::install`]).
-pub async fn serve_status<F>(listen: &str, render: F, mut shutdown: Shutdown) -> Result<(), StatusError>
+pub async fn serve_status<F>(
+    listen: &str,
+    render: F,
+    settings: ControlSettings,
+    mut shutdown: Shutdown,
+) -> Result<(), StatusError>
 where
     F: Fn() -> String + Clone + Send + Sync + 'static,
 {
     let failed = |source| StatusError { listen: listen.to_owned(), source };
     let listener = tokio::net::TcpListener::bind(listen).await.map_err(failed)?;
-    tracing::info!(%listen, "serving /metrics, /health/live, /health/ready");
-    axum::serve(listener, router(render))
+    let address = listener.local_addr().map_err(failed)?;
+    let access = Access::of(address, settings.is_enabled_everywhere);
+    let control = access == Access::Open;
+    tracing::info!(%address, control, "serving /metrics, /health/live, /health/ready, /control");
+    axum::serve(listener, router(render).merge(control::routes(settings.control, access)))
         .with_graceful_shutdown(async move { shutdown.requested().await })
         .await
         .map_err(failed)

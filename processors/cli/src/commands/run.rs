@@ -1,7 +1,12 @@
 //! `claims run`: processors, until a signal.
 
 use anyhow::{Context, anyhow, bail};
-use claims_runtime::{Shutdown, metrics, status::serve_status};
+use claims_runtime::{
+    Shutdown,
+    control::{Control, run_switched},
+    metrics,
+    status::{ControlSettings, serve_status},
+};
 use claims_topology::{
     Config, graph,
     topics::{self, TopicsError},
@@ -23,7 +28,8 @@ use tokio::{
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Processors: ingress (HTTP, POST /v1/events), current-state (CQL), analytics (ClickHouse), audit (Parquet segments). \
-Each is a consumer group of its own. Each serves /metrics, /health/live and /health/ready on its `listen` address.
+Each is a consumer group of its own. Each serves /metrics, /health/live and /health/ready on its `listen` address, and \
+/control, by which `claims replay --restart` stops and starts it (beyond loopback only with telemetry.control_enabled).
 
 A processor that fails is reported and started again after 1 s, then 2 s, 4 s, up to 60 s (from 1 s again once it has \
 run for 5 minutes), while the others of the same process go on. Where none of them is left running, as with one \
@@ -73,7 +79,9 @@ pub async fn run(args: RunArgs, config: Config) -> anyhow::Result<ExitCode> {
     let (trigger, shutdown) = Shutdown::new();
     let (topics_checked, topics_ready) = watch::channel(false);
     let config = Arc::new(config);
-    let needs = Needs { config: Arc::clone(&config), shutdown: shutdown.clone(), topics_ready, render };
+    let control = Control::default();
+    let needs =
+        Needs { config: Arc::clone(&config), shutdown: shutdown.clone(), topics_ready, control, render };
     let mut crew = Crew::new(needs);
     chosen.iter().for_each(|name| crew.start(name));
     tracing::info!(processors = ?chosen, "running");
@@ -176,6 +184,8 @@ struct Needs<F> {
     shutdown: Shutdown,
     /// Turns true when the topics are there.
     topics_ready: watch::Receiver<bool>,
+    /// Stops and starts processors by request.
+    control: Control,
     /// Gives the metrics as text.
     render: F,
 }
@@ -269,7 +279,7 @@ async fn start<F>(name: &'static str, needs: Needs<F>) -> anyhow::Result<()>
 where
     F: Fn() -> String + Clone + Send + Sync + 'static,
 {
-    let Needs { config, shutdown: stop, topics_ready, render } = needs;
+    let Needs { config, shutdown: stop, topics_ready, control, render } = needs;
     // It has a server of its own, which says all that the status server would, and waits for Kafka by itself.
     if name == INGRESS {
         return Ok(claims_ingress::http::serve(&config, stop, render).await?);
@@ -281,8 +291,11 @@ where
     };
     let (trigger, own_stop) = Shutdown::new();
     let mut stop_asked = stop.clone();
-    let mut work = pin!(processor(name, &config, topics_ready, own_stop));
-    let mut status = pin!(serve_status(listen, render, stop));
+    let switch = control.switch(name);
+    let mut work =
+        pin!(run_switched(&switch, own_stop, |stop| processor(name, &config, topics_ready.clone(), stop)));
+    let settings = ControlSettings { control, is_enabled_everywhere: config.telemetry.control_enabled };
+    let mut status = pin!(serve_status(listen, render, settings, stop));
     let (mut serving, mut stopping) = (true, false);
     let mut status_error = None;
     loop {
@@ -331,8 +344,9 @@ mod tests {
     fn crew() -> (claims_runtime::ShutdownTrigger, Crew<fn() -> String>) {
         let (trigger, shutdown) = Shutdown::new();
         let (_, topics_ready) = watch::channel(false);
-        let needs =
-            Needs { config: Arc::default(), shutdown, topics_ready, render: String::new as fn() -> String };
+        let render = String::new as fn() -> String;
+        let (config, control) = (Arc::default(), Control::default());
+        let needs = Needs { config, shutdown, topics_ready, control, render };
         (trigger, Crew::new(needs))
     }
 

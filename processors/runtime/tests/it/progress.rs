@@ -66,7 +66,10 @@ async fn the_status_server_tells_metrics_and_health() {
     };
     let (trigger, shutdown) = Shutdown::new();
     let address = listen.clone();
-    let server = tokio::spawn(async move { status::serve_status(&address, render, shutdown).await });
+    let server =
+        tokio::spawn(
+            async move { status::serve_status(&address, render, Default::default(), shutdown).await },
+        );
     let sink = Recording::new();
     let running = Running::start(topic.config(quick()), Plain::new(), &sink, Registry::none());
     until("all are committed", || topic.committed() == [(0, 6), (1, 5)].into()).await;
