@@ -9,7 +9,6 @@
 //! - [`cql`]: the tables and how they are written.
 //! - [`state_topic`]: the current state as records, for other teams.
 //! - [`read`]: reading the views.
-//! - [`topic_id`]: which topic the store was made from.
 //! - [`metrics`]: names of metrics.
 
 pub mod claim;
@@ -22,7 +21,6 @@ pub mod read;
 pub mod sink;
 pub mod state_topic;
 pub mod store;
-pub mod topic_id;
 pub mod words;
 
 mod run;

@@ -6,15 +6,17 @@ use crate::{
     sink::CurrentStateSink,
     state_topic::StatePublisher,
     store::{StateStore, StoreError, StoreIdentity},
-    topic_id::{TopicDescription, TopicIdError, describe_topic},
 };
 use backon::{ExponentialBuilder, Retryable};
-use claims_runtime::{Shutdown, SinkError, StageError, run_stage};
+use claims_runtime::{
+    Shutdown, SinkError, StageError, TopicDescription, TopicIdError, describe_topic, run_stage,
+};
 use claims_schemas::SchemaCache;
 use claims_topology::{
     Config, kafka,
     registry::{RegistryError, RegistryResolver, ensure_registered},
 };
+use rdkafka::{admin::AdminClient, client::DefaultClientContext};
 use std::{path::Path, sync::Arc, time::Duration};
 
 /// Why the processor ended other than by request.
@@ -110,7 +112,7 @@ async fn prepare(
     let resolver = RegistryResolver::new(config, cache.clone())?;
     let identity = StoreIdentity {
         topic: config.topics.events.clone(),
-        topic_id: events.topic_id,
+        topic_id: events.topic_id.unwrap_or_default(),
         partitions: events.partitions,
     };
     let instance_id = settings.runtime.instance_id.as_deref();
@@ -121,11 +123,14 @@ async fn prepare(
 }
 
 async fn describe(config: &Config, topic: &str) -> Result<TopicDescription, TopicIdError> {
-    let (kafka, topic) = (config.kafka.clone(), topic.to_owned());
-    let name = topic.clone();
-    tokio::task::spawn_blocking(move || describe_topic(&kafka, &topic))
-        .await
-        .unwrap_or_else(|e| Err(TopicIdError::Unavailable { topic: name, detail: e.to_string() }))
+    let (client, name) = (kafka::client_config(&config.kafka), topic.to_owned());
+    let timeout = Duration::from_millis(config.kafka.request_timeout_ms);
+    let unavailable = |detail: String| TopicIdError::Unavailable { topic: topic.to_owned(), detail };
+    let described = tokio::task::spawn_blocking(move || {
+        let admin: AdminClient<DefaultClientContext> = client.create().map_err(|e| e.to_string())?;
+        Ok(describe_topic(admin.inner(), &name, timeout))
+    });
+    described.await.map_err(|e| unavailable(e.to_string()))?.map_err(|e: String| unavailable(e))?
 }
 
 fn waiting<E: std::fmt::Display>(error: &E, pause: Duration) {

@@ -42,7 +42,7 @@ pub enum StoreError {
     InUse(PathBuf),
     /// It was made from another topic, or by another build.
     #[error(
-        "the local store {folder} belongs to {found}, and not to {wanted}; if that topic is gone for good, empty the views, remove this folder and start again"
+        "the local store {folder} belongs to {found}, and not to {wanted}; if that topic is gone for good, empty the views, remove this folder, and take the new one with `claims replay current-state --to-beginning`"
     )]
     Foreign {
         /// The slot's folder.

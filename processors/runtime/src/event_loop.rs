@@ -17,7 +17,8 @@ use crate::{
     pipeline::{ClosedBatch, Offered, Pipeline, PipelineLimits},
     rebalance::Rebalancing,
     record::{Headers, Origin, Payload},
-    worker::{Found, Worker},
+    throttle::Throttle,
+    worker::{LookedUp, Watermarks, Worker},
 };
 use rdkafka::{
     consumer::Consumer as _,
@@ -35,9 +36,6 @@ use tokio::runtime::Handle;
 const BURST_RECORDS: usize = 1_000;
 /// The loop looks around at least this often. Only timers need it: everything else wakes the loop.
 const MAX_WAIT: Duration = Duration::from_millis(100);
-/// The topic's end is asked for this often.
-const WATERMARK_INTERVAL: Duration = Duration::from_secs(5);
-
 /// A topic that was made a moment ago may not be known to every broker yet.
 const MISSING_TOPIC_GRACE: Duration = Duration::from_secs(15);
 
@@ -51,11 +49,11 @@ const ABOUT_REGISTRY: &str = "schema registry";
 pub(crate) enum Letter {
     Stop,
     Rebalance(RebalanceEvent),
-    LookedUp(KafkaResult<Vec<Found>>),
+    LookedUp(KafkaResult<LookedUp>),
     SinkReady(Result<(), SinkError>),
     SinkReleased,
     Committed { commits: Vec<Committable>, result: KafkaResult<()> },
-    Watermarks(KafkaResult<Vec<(i32, i64)>>),
+    Watermarks(KafkaResult<Watermarks>),
     Delivered { batch_id: u64, result: Result<Delivered, DeliveryError> },
     Waiting { batch_id: u64, what: String },
     SchemaAnswer { schema_id: u32, answer: Result<(), ResolveError> },
@@ -82,9 +80,12 @@ pub(crate) struct StageLoop<P: Processor, S> {
     pub(crate) monitor: Monitor,
     pub(crate) stopping: bool,
     pub(crate) is_commit_outstanding: bool,
-    last_commit: Instant,
-    is_watermark_outstanding: bool,
-    last_watermarks: Instant,
+    pub(crate) last_commit: Instant,
+    pub(crate) is_watermark_outstanding: bool,
+    pub(crate) last_watermarks: Instant,
+    /// The id of the topic that is read, once it is known.
+    pub(crate) topic_id: Option<String>,
+    pub(crate) throttle: Throttle,
     pub(crate) holding_since: Option<Instant>,
     pub(crate) topic_missing_since: Option<Instant>,
     started: Instant,
@@ -138,6 +139,8 @@ where
             last_commit: now,
             is_watermark_outstanding: false,
             last_watermarks: now,
+            topic_id: None,
+            throttle: Throttle::default(),
             holding_since: None,
             topic_missing_since: None,
             started: now,
@@ -163,8 +166,9 @@ where
             if self.advance_rebalance()? {
                 return Ok(());
             }
-            let is_busy = self.take_burst()?;
             let now_ms = self.now_ms();
+            self.keep_rates(now_ms)?;
+            let is_busy = self.take_burst()?;
             // While the sink is busy the open batch goes on growing: bigger batches when it is slow.
             let is_idle_sink = self.closed.is_empty() && self.in_flight.len() < self.max_in_flight();
             let is_due = self.holding_since.is_some() || self.pipeline.batcher(now_ms).is_due(now_ms);
@@ -197,7 +201,7 @@ where
             Letter::SinkReady(result) => self.sink_ready(result)?,
             Letter::SinkReleased => self.rebalancing.sink_released(),
             Letter::Committed { commits, result } => self.committed(&commits, result)?,
-            Letter::Watermarks(highs) => self.watermarks(highs),
+            Letter::Watermarks(watermarks) => self.watermarks(watermarks)?,
             Letter::Delivered { batch_id, result } => self.delivered(batch_id, result)?,
             Letter::Waiting { batch_id, what } => {
                 if self.in_flight.contains_key(&batch_id) {
@@ -224,6 +228,9 @@ where
         // An event that isn't a record looks like an empty queue: only two in a row count.
         let mut empty_polls = 0;
         for _ in 0..BURST_RECORDS {
+            if self.is_held_to_rate() {
+                return Ok(false);
+            }
             match consumer.poll(Duration::ZERO) {
                 None => {
                     empty_polls += 1;
@@ -271,6 +278,9 @@ where
                 Some(Standstill::Upgrade { .. }) => return Ok(()),
                 None => {}
             }
+        }
+        if !self.throttle.is_idle() {
+            self.count_replayed(record.origin)?;
         }
         self.offer(&record).map(|_| ())
     }
@@ -349,76 +359,13 @@ where
         Ok(())
     }
 
-    fn commit_if_due(&mut self) {
-        let interval = Duration::from_millis(self.config.settings.commit_interval_ms);
-        if !self.is_commit_outstanding && self.last_commit.elapsed() >= interval {
-            self.commit(|_| true);
-        }
-    }
-
-    /// Commits what is acknowledged of the chosen partitions. False if there is nothing.
-    pub(crate) fn commit(&mut self, chosen: impl Fn(i32) -> bool) -> bool {
-        let mut commits = self.pipeline.committable();
-        commits.retain(|commit| chosen(commit.partition));
-        self.last_commit = Instant::now();
-        if commits.is_empty() {
-            return false;
-        }
-        self.is_commit_outstanding = true;
-        self.worker.commit(commits);
-        true
-    }
-
-    fn committed(&mut self, commits: &[Committable], result: KafkaResult<()>) -> Result<(), StageError> {
-        self.is_commit_outstanding = false;
-        match result {
-            Ok(()) => {
-                self.monitor.withdraw(ABOUT_COMMIT);
-                self.pipeline.committed(commits);
-            }
-            Err(error) => {
-                self.monitor.metrics.commit_failures.increment(1);
-                if let Severity::Final(detail) = kafka::severity(&error, &self.config) {
-                    return Err(StageError::Kafka(detail));
-                }
-                self.monitor.complain(ABOUT_COMMIT, format!("offsets were not committed: {error}"));
-            }
-        }
-        Ok(())
-    }
-
-    fn look_at_watermarks_if_due(&mut self) {
-        let is_due = self.last_watermarks.elapsed() >= WATERMARK_INTERVAL;
-        if is_due && !self.is_watermark_outstanding && !self.stopping {
-            self.is_watermark_outstanding = true;
-            self.worker.watermarks(self.pipeline.ledger().partitions());
-        }
-    }
-
-    fn watermarks(&mut self, highs: KafkaResult<Vec<(i32, i64)>>) {
-        self.is_watermark_outstanding = false;
-        self.last_watermarks = Instant::now();
-        match highs {
-            Ok(highs) => {
-                self.monitor.withdraw(ABOUT_KAFKA);
-                let held = self.pipeline.ledger();
-                for (partition, high) in highs {
-                    if held.durable_offset(partition).is_some() {
-                        self.monitor.high(partition, high);
-                    }
-                }
-            }
-            Err(error) => self.monitor.complain(ABOUT_KAFKA, error.to_string()),
-        }
-    }
-
     fn consumer_error(&mut self, error: &KafkaError) -> Result<(), StageError> {
         if kafka::is_missing_topic(error) {
             self.topic_missing_since.get_or_insert_with(Instant::now);
             self.monitor.complain(ABOUT_KAFKA, kafka::missing_topic_help(&self.config.topic));
             return Ok(());
         }
-        match kafka::severity(error, &self.config) {
+        match kafka::severity(error, &self.config, self.pipeline.name()) {
             Severity::Final(detail) => Err(StageError::Kafka(detail)),
             Severity::Passing => {
                 self.monitor.complain(ABOUT_KAFKA, error.to_string());
@@ -440,7 +387,7 @@ where
         StageError::Processor { processor: self.pipeline.name(), detail: error.to_string() }
     }
 
-    fn now_ms(&self) -> u64 {
+    pub(crate) fn now_ms(&self) -> u64 {
         self.started.elapsed().as_millis() as u64
     }
 

@@ -1,6 +1,6 @@
 //! The Kafka consumer of a stage: its settings, and its callbacks turned into letters to the loop.
 
-use crate::{StageConfig, event_loop::Letter, mailbox::Mailbox};
+use crate::{StageConfig, event_loop::Letter, mailbox::Mailbox, replay::CommitNote};
 use rdkafka::{
     ClientConfig, ClientContext,
     config::RDKafkaLogLevel,
@@ -168,6 +168,20 @@ pub(crate) fn list_at(
     Ok(list)
 }
 
+/// The same with what each commit carries.
+pub(crate) fn list_noted<'a>(
+    topic: &str,
+    commits: impl IntoIterator<Item = (i32, i64, &'a CommitNote)>,
+) -> KafkaResult<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset, note) in commits {
+        let mut element = list.add_partition(topic, partition);
+        element.set_offset(Offset::Offset(offset))?;
+        element.set_metadata(note.to_metadata());
+    }
+    Ok(list)
+}
+
 /// What an error of `poll` or `commit` means for the stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Severity {
@@ -177,15 +191,15 @@ pub(crate) enum Severity {
     Final(String),
 }
 
-/// Judges an error.
-pub(crate) fn severity(error: &KafkaError, config: &StageConfig) -> Severity {
+/// Judges an error of a processor's stage.
+pub(crate) fn severity(error: &KafkaError, config: &StageConfig, processor: &str) -> Severity {
     let (topic, group) = (&config.topic, &config.group_id);
     if let KafkaError::MessageConsumptionFatal(code) = error {
         return Severity::Final(format!("the consumer of group {group} can't go on: {code}"));
     }
     Severity::Final(match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-            out_of_range_help(topic, group)
+            out_of_range_help(topic, group, processor)
         }
         Some(
             code @ (RDKafkaErrorCode::TopicAuthorizationFailed
@@ -212,10 +226,19 @@ pub(crate) fn missing_topic_help(topic: &str) -> String {
 }
 
 /// What to do about offsets that the log doesn't have.
-pub(crate) fn out_of_range_help(topic: &str, group: &str) -> String {
+pub(crate) fn out_of_range_help(topic: &str, group: &str, processor: &str) -> String {
     format!(
         "group {group} stands at an offset that topic {topic} doesn't have (any more): records were removed before they \
-         were read, or the topic was made anew. Nothing was skipped. Reset the group's offsets on purpose with \
-         `kafka-consumer-groups.sh --group {group} --topic {topic} --reset-offsets --to-earliest --execute`"
+         were read, or the topic was made anew. Nothing was skipped. `claims replay {processor} --to-beginning` goes on \
+         from the oldest record there is; with --dry-run it shows first what that leaves out"
+    )
+}
+
+/// What to do about a topic that isn't the one that the group's offsets are of.
+pub(crate) fn made_anew_help(topic: &str, processor: &str, old: &str, new: &str) -> String {
+    format!(
+        "topic {topic} was deleted and made anew: the group's offsets are of the one with id {old}, it now has id {new}. \
+         What the views hold comes from the old one. If the new one holds the same events, go on with `claims replay \
+         {processor} --to-beginning`; else empty the views first"
     )
 }

@@ -12,7 +12,8 @@
 //! - [`health`], [`status`], [`metrics`]: how a stage fares, and the HTTP server that tells it.
 //! - [`dead_letter`]: what refused records look like in the dead-letter topic.
 //! - [`ledger`], [`batcher`]: which offsets may be committed, and when a batch is closed.
-//! - [`committed_offsets`]: what a group has committed.
+//! - [`committed_offsets`], [`describe_topic`]: what a group has committed, and which topic that is.
+//! - [`replay`]: planning an offset reset, and what a commit tells of it.
 //! - [`testing`]: running any processor without services.
 
 mod arena;
@@ -35,12 +36,16 @@ mod pipeline;
 pub mod processor;
 mod rebalance;
 pub mod record;
+pub mod replay;
 pub mod resolver;
 pub mod settings;
 pub mod sink;
 pub mod stage;
 pub mod status;
 pub mod testing;
+mod throttle;
+mod topic_id;
+mod upkeep;
 mod worker;
 
 pub use offsets::committed_offsets;
@@ -50,3 +55,4 @@ pub use resolver::{ResolveError, SchemaResolver};
 pub use settings::RuntimeSettings;
 pub use sink::{Batch, PartitionRange, Sink, SinkError};
 pub use stage::{Shutdown, ShutdownTrigger, StageConfig, StageError, run_stage};
+pub use topic_id::{TopicDescription, TopicIdError, describe_topic};

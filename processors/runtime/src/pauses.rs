@@ -17,6 +17,8 @@ pub(crate) struct Pauses {
     assigned: BTreeSet<i32>,
     standing: BTreeMap<i32, Standstill>,
     back_pressure: bool,
+    /// Held back to keep a replay's rate.
+    throttled: BTreeSet<i32>,
     /// What the client was told.
     paused: BTreeSet<i32>,
     /// Newly assigned: whether the client still has them paused from before isn't known.
@@ -35,11 +37,20 @@ impl Pauses {
         self.assigned.remove(&partition);
         self.standing.remove(&partition);
         self.fresh.remove(&partition);
+        self.throttled.remove(&partition);
         self.paused.remove(&partition)
+    }
+
+    pub fn assigned_count(&self) -> usize {
+        self.assigned.len()
     }
 
     pub fn set_back_pressure(&mut self, on: bool) {
         self.back_pressure = on;
+    }
+
+    pub fn set_throttled(&mut self, partitions: impl IntoIterator<Item = i32>) {
+        self.throttled = partitions.into_iter().collect();
     }
 
     pub fn back_pressure(&self) -> bool {
@@ -74,7 +85,8 @@ impl Pauses {
 
     /// What to pause and what to resume now; counted as done.
     pub fn changes(&mut self) -> (Vec<i32>, Vec<i32>) {
-        let wanted = |p: &i32| self.back_pressure || self.standing.contains_key(p);
+        let wanted =
+            |p: &i32| self.back_pressure || self.standing.contains_key(p) || self.throttled.contains(p);
         let pause: Vec<i32> =
             self.assigned.iter().copied().filter(|p| wanted(p) && !self.paused.contains(p)).collect();
         let resume: Vec<i32> = self.paused.union(&self.fresh).copied().filter(|p| !wanted(p)).collect();
@@ -103,6 +115,10 @@ mod tests {
         assert_eq!(pauses.changes(), (vec![], vec![]));
         pauses.set_back_pressure(false);
         assert_eq!(pauses.changes(), (vec![], vec![1, 2]));
+        pauses.set_throttled([2]);
+        assert_eq!(pauses.changes(), (vec![2], vec![]));
+        pauses.set_throttled([]);
+        assert_eq!(pauses.changes(), (vec![], vec![2]));
         assert!(!pauses.revoked(1));
         pauses.stand(2, Standstill::Upgrade { offset: 3, what: String::new() });
         assert_eq!(pauses.changes(), (vec![2], vec![]));

@@ -8,7 +8,7 @@ use crate::{
     Processor, Sink, SinkError, StageError,
     event_loop::{ABOUT_KAFKA, Letter, StageLoop, kafka_error},
     kafka::{self, RebalanceEvent, Severity},
-    worker::Found,
+    worker::{Found, LookedUp},
 };
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use rdkafka::{consumer::Consumer as _, error::KafkaResult};
@@ -243,6 +243,7 @@ where
         self.forget_queued(partitions);
         for &partition in partitions {
             self.parking.forget(partition);
+            self.throttle.revoked(partition);
             self.monitor.revoked(partition);
         }
         let (sink, mailbox, gone) = (Arc::clone(&self.sink), Arc::clone(&self.mailbox), partitions.clone());
@@ -272,7 +273,7 @@ where
     }
 
     /// Kafka has told where the group stands.
-    pub(crate) fn looked_up(&mut self, found: KafkaResult<Vec<Found>>) -> Result<(), StageError> {
+    pub(crate) fn looked_up(&mut self, answer: KafkaResult<LookedUp>) -> Result<(), StageError> {
         // A stop may have come in between.
         let (partitions, since) = match self.rebalancing.step.take() {
             Some(Step::LookingUp { partitions, since, .. }) => (partitions, since),
@@ -281,15 +282,20 @@ where
                 return Ok(());
             }
         };
-        match found {
-            Ok(found) => {
+        match answer {
+            Ok(LookedUp { topic_id, found }) => {
+                self.refuse_another_topic(self.topic_id.as_deref(), topic_id.as_deref())?;
+                for Found { note, .. } in &found {
+                    self.refuse_another_topic(note.topic_id.as_deref(), topic_id.as_deref())?;
+                }
+                self.topic_id = topic_id;
                 if let Progress::Next(step) = self.open(found)? {
                     self.rebalancing.step = Some(step);
                 }
                 Ok(())
             }
             Err(error) => {
-                if let Severity::Final(detail) = kafka::severity(&error, &self.config) {
+                if let Severity::Final(detail) = kafka::severity(&error, &self.config, self.pipeline.name()) {
                     return Err(StageError::Kafka(detail));
                 }
                 if since.elapsed() >= LOOK_UP_TIMEOUT {
@@ -305,9 +311,10 @@ where
 
     /// The sink hears of the partitions first, so that a processor may know from it where it stands.
     fn open(&mut self, found: Vec<Found>) -> Result<Progress, StageError> {
-        for &Found { partition, committed, low, high } in &found {
+        for &Found { partition, committed, low, high, .. } in &found {
             if committed.is_some_and(|offset| offset < low || offset > high) {
-                let help = kafka::out_of_range_help(&self.config.topic, &self.config.group_id);
+                let (topic, group) = (&self.config.topic, &self.config.group_id);
+                let help = kafka::out_of_range_help(topic, group, self.pipeline.name());
                 let at = committed.unwrap_or_default();
                 return Err(StageError::Kafka(format!(
                     "partition {partition} is committed at {at}, but its log reaches from {low} to {high}. {help}"
@@ -329,7 +336,7 @@ where
     /// Opens the partitions and answers where reading begins in each.
     fn take_partitions(&mut self, found: &[Found]) -> Result<Vec<(i32, i64)>, StageError> {
         let mut starts = Vec::with_capacity(found.len());
-        for &Found { partition, committed, low, high } in found {
+        for &Found { partition, committed, ref note, low, high } in found {
             let start =
                 self.pipeline.assign(partition, committed, low).map_err(|e| self.processor_error(&e))?;
             if start < committed.unwrap_or(start) {
@@ -341,6 +348,18 @@ where
                     "restoring state; rows of these records are not written again"
                 );
             }
+            if let Some(replay) = note.replay.as_ref().filter(|replay| start < replay.until) {
+                tracing::info!(
+                    processor = self.pipeline.name(),
+                    partition,
+                    replay = replay.id,
+                    from = start,
+                    until = replay.until,
+                    max_records_per_s = replay.max_records_per_s,
+                    "replaying"
+                );
+            }
+            self.throttle.assigned(partition, note.replay.clone(), start, self.now_ms());
             self.monitor.high(partition, high);
             starts.push((partition, start));
         }

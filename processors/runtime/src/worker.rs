@@ -4,10 +4,12 @@
 
 use crate::{
     event_loop::Letter,
-    kafka::{KafkaConsumer, list, list_at},
+    kafka::{KafkaConsumer, list, list_noted},
     ledger::Committable,
     mailbox::Mailbox,
     offsets::committed_offsets,
+    replay::CommitNote,
+    topic_id::{TopicIdError, describe_topic},
 };
 use rdkafka::{
     consumer::{CommitMode, Consumer as _},
@@ -23,19 +25,35 @@ use std::{
 /// One request is given up after this long.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What Kafka says about the topic and the partitions asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LookedUp {
+    pub topic_id: Option<String>,
+    pub found: Vec<Found>,
+}
+
 /// What Kafka says about a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
     pub partition: i32,
     pub committed: Option<i64>,
+    /// What that commit carries.
+    pub note: CommitNote,
     /// First offset in the log.
     pub low: i64,
     /// Offset after the last.
     pub high: i64,
 }
 
+/// The ends of partitions, and which topic it is that they are of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Watermarks {
+    pub topic_id: Option<String>,
+    pub highs: Vec<(i32, i64)>,
+}
+
 enum Task {
-    Commit(Vec<Committable>),
+    Commit(Vec<(Committable, CommitNote)>),
     LookUp(Vec<i32>),
     Watermarks(Vec<i32>),
 }
@@ -64,7 +82,7 @@ impl Worker {
         Ok(Self { tasks: Some(tasks), ended })
     }
 
-    pub fn commit(&self, commits: Vec<Committable>) {
+    pub fn commit(&self, commits: Vec<(Committable, CommitNote)>) {
         self.send(Task::Commit(commits));
     }
 
@@ -92,40 +110,54 @@ impl Worker {
 fn carry_out(consumer: &KafkaConsumer, topic: &str, task: Task) -> Letter {
     match task {
         Task::Commit(commits) => {
-            let result = list_at(topic, commits.iter().map(|c| (c.partition, c.next_offset)))
-                .and_then(|offsets| consumer.commit(&offsets, CommitMode::Sync));
+            let noted = commits.iter().map(|(c, note)| (c.partition, c.next_offset, note));
+            let result =
+                list_noted(topic, noted).and_then(|offsets| consumer.commit(&offsets, CommitMode::Sync));
+            let commits = commits.into_iter().map(|(commit, _)| commit).collect();
             Letter::Committed { commits, result }
         }
         Task::LookUp(partitions) => Letter::LookedUp(look_up(consumer, topic, &partitions)),
         Task::Watermarks(partitions) => {
             let deadline = Instant::now() + REQUEST_TIMEOUT;
+            let left = || deadline.saturating_duration_since(Instant::now());
             let highs = partitions
                 .into_iter()
                 .map(|partition| {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    consumer.fetch_watermarks(topic, partition, left).map(|(_, high)| (partition, high))
+                    consumer.fetch_watermarks(topic, partition, left()).map(|(_, high)| (partition, high))
                 })
-                .collect();
-            Letter::Watermarks(highs)
+                .collect::<KafkaResult<Vec<_>>>();
+            let watermarks = highs
+                .and_then(|highs| Ok(Watermarks { topic_id: topic_id(consumer, topic, left())?, highs }));
+            Letter::Watermarks(watermarks)
         }
     }
 }
 
-fn look_up(consumer: &KafkaConsumer, topic: &str, partitions: &[i32]) -> KafkaResult<Vec<Found>> {
-    let committed = committed_offsets(consumer, &list(topic, partitions.iter().copied()), REQUEST_TIMEOUT)?;
-    partitions
-        .iter()
-        .map(|&partition| {
-            let element = committed
-                .find_partition(topic, partition)
-                .ok_or_else(|| KafkaError::OffsetFetch(rdkafka::error::RDKafkaErrorCode::UnknownPartition))?;
-            element.error()?;
-            let committed = match element.offset() {
-                Offset::Offset(offset) => Some(offset),
-                _ => None,
-            };
-            let (low, high) = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT)?;
-            Ok(Found { partition, committed, low, high })
+fn topic_id(consumer: &KafkaConsumer, topic: &str, timeout: Duration) -> KafkaResult<Option<String>> {
+    use rdkafka::error::RDKafkaErrorCode::{OperationTimedOut, UnknownTopicOrPartition};
+    describe_topic(consumer.client(), topic, timeout).map(|topic| topic.topic_id).map_err(|error| {
+        KafkaError::MetadataFetch(match error {
+            TopicIdError::Unavailable { .. } => OperationTimedOut,
+            TopicIdError::Refused { .. } | TopicIdError::Name(_) => UnknownTopicOrPartition,
         })
-        .collect()
+    })
+}
+
+fn look_up(consumer: &KafkaConsumer, topic: &str, partitions: &[i32]) -> KafkaResult<LookedUp> {
+    let topic_id = topic_id(consumer, topic, REQUEST_TIMEOUT)?;
+    let committed = committed_offsets(consumer, &list(topic, partitions.iter().copied()), REQUEST_TIMEOUT)?;
+    let found = partitions.iter().map(|&partition| {
+        let element = committed
+            .find_partition(topic, partition)
+            .ok_or_else(|| KafkaError::OffsetFetch(rdkafka::error::RDKafkaErrorCode::UnknownPartition))?;
+        element.error()?;
+        let committed = match element.offset() {
+            Offset::Offset(offset) => Some(offset),
+            _ => None,
+        };
+        let (low, high) = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT)?;
+        let note = CommitNote::from_metadata(element.metadata());
+        Ok(Found { partition, committed, note, low, high })
+    });
+    Ok(LookedUp { topic_id, found: found.collect::<KafkaResult<_>>()? })
 }

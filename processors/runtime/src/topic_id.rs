@@ -3,16 +3,15 @@
 //! The Rust binding has no call for it, so this asks librdkafka directly.
 #![allow(unsafe_code)]
 
-use claims_topology::{config::KafkaConfig, kafka};
 use rdkafka::{
-    ClientConfig,
-    admin::AdminClient,
+    ClientContext,
     bindings::{self, rd_kafka_admin_op_t, rd_kafka_resp_err_t},
-    client::DefaultClientContext,
+    client::Client,
 };
 use std::{
     ffi::{CStr, CString},
     ptr,
+    time::Duration,
 };
 
 /// Why a topic's id could not be read.
@@ -34,30 +33,30 @@ pub enum TopicIdError {
         /// What Kafka says.
         detail: String,
     },
-    /// The client can't be made.
-    #[error("Kafka client: {0}")]
-    Settings(String),
+    /// Kafka can't have a topic of that name.
+    #[error("topic name {0:?} holds a zero byte")]
+    Name(String),
 }
 
 /// A topic's id and number of partitions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicDescription {
-    /// The id, as `kafka-topics --describe` shows it.
-    pub topic_id: String,
+    /// The id, as `kafka-topics --describe` shows it; `None`: the cluster is too old to give topics ids.
+    pub topic_id: Option<String>,
     /// Number of partitions.
     pub partitions: i32,
 }
 
-/// Describes a topic. Blocks for up to `request_timeout_ms`.
-pub fn describe_topic(config: &KafkaConfig, topic: &str) -> Result<TopicDescription, TopicIdError> {
-    let client_config: ClientConfig = kafka::client_config(config);
-    let admin: AdminClient<DefaultClientContext> =
-        client_config.create().map_err(|e| TopicIdError::Settings(e.to_string()))?;
-    let name = CString::new(topic)
-        .map_err(|_| TopicIdError::Settings(format!("topic name {topic:?} holds a zero byte")))?;
-    let timeout_ms = i32::try_from(config.request_timeout_ms).unwrap_or(i32::MAX);
+/// Describes a topic through any client (of an admin client: `inner()`). Blocks for up to `timeout` and a second.
+pub fn describe_topic<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Result<TopicDescription, TopicIdError> {
+    let name = CString::new(topic).map_err(|_| TopicIdError::Name(topic.to_owned()))?;
+    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX).max(1);
     // SAFETY: the client outlives the call, and `Request` destroys whatever librdkafka allocated here.
-    unsafe { Request::new(admin.inner().native_ptr(), &name, timeout_ms).describe(topic, timeout_ms) }
+    unsafe { Request::new(client.native_ptr(), &name, timeout_ms).describe(topic, timeout_ms) }
 }
 
 /// What one request owns.
@@ -128,12 +127,18 @@ impl Request {
             if id.is_null() {
                 return Err(unavailable("no topic id in the answer".into()));
             }
+            let topic_id = text(bindings::rd_kafka_Uuid_base64str(id));
             Ok(TopicDescription {
-                topic_id: text(bindings::rd_kafka_Uuid_base64str(id)),
+                topic_id: Some(topic_id).filter(|id| !is_zero(id)),
                 partitions: i32::try_from(partitions).unwrap_or(i32::MAX),
             })
         }
     }
+}
+
+/// Whether it is the id that stands for none: zeros in base 64.
+fn is_zero(topic_id: &str) -> bool {
+    topic_id.chars().all(|c| c == 'A' || c == '=')
 }
 
 impl Drop for Request {
