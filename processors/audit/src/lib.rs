@@ -22,12 +22,12 @@ pub use show::{ClaimTrail, ShowOptions, show};
 pub use store::SegmentStore;
 pub use verify::{Report, VerifyOptions, verify};
 
-use claims_runtime::{Shutdown, StageError, run_stage};
+use claims_runtime::{Shutdown, Sink, SinkError, StageError, run_stage};
 use claims_schemas::SchemaCache;
 use claims_topology::{Config, kafka, registry};
 use processor::{AuditProcessor, TrailEnds};
 use sink::AuditSink;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Why the audit ended other than by request.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +38,9 @@ pub enum AuditError {
     /// The schema registry's configuration can't be used.
     #[error(transparent)]
     Registry(#[from] registry::RegistryError),
+    /// The trail can't be read.
+    #[error("audit trail: {0}")]
+    Trail(SinkError),
     /// The stage ended.
     #[error(transparent)]
     Stage(#[from] StageError),
@@ -55,4 +58,16 @@ pub async fn run(config: &Config, shutdown: Shutdown) -> Result<(), AuditError> 
     let stage = kafka::stage_config(config, processor::NAME, &config.audit.runtime);
     run_stage(stage, processor, Arc::new(sink), Arc::new(resolver), shutdown).await?;
     Ok(())
+}
+
+/// The offset after the last one in the trail of each partition; 0 where the trail is empty.
+pub async fn next_offsets(config: &Config, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, AuditError> {
+    let store = SegmentStore::open(&config.audit)?;
+    let ends = TrailEnds::default();
+    AuditSink::new(store, config.topics.events.clone(), ends.clone())
+        .assigned(partitions)
+        .await
+        .map_err(AuditError::Trail)?;
+    let next = |&partition: &i32| Some((partition, ends.next_offset(partition)?));
+    Ok(partitions.iter().filter_map(next).collect())
 }

@@ -36,7 +36,7 @@ impl TrailEnds {
     }
 
     /// The offset that the trail of a partition needs next; `None`: nobody has looked.
-    fn next_offset(&self, partition: i32) -> Option<i64> {
+    pub fn next_offset(&self, partition: i32) -> Option<i64> {
         let ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         ends.get(&partition).map(|last| last.map_or(0, |offset| offset.saturating_add(1)))
     }

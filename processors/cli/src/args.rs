@@ -2,8 +2,8 @@
 
 use crate::commands::{
     audit::AuditArgs, completions::CompletionsArgs, config::ConfigArgs, dead_letters::DeadLettersArgs,
-    generate::GenerateArgs, ingest::IngestArgs, lag::LagArgs, run::RunArgs, schemas::SchemasArgs,
-    tail::TailArgs, topics::TopicsArgs, topology::TopologyArgs,
+    generate::GenerateArgs, ingest::IngestArgs, lag::LagArgs, replay::ReplayArgs, run::RunArgs,
+    schemas::SchemasArgs, tail::TailArgs, topics::TopicsArgs, topology::TopologyArgs,
 };
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -54,6 +54,7 @@ pub enum Command {
     Topics(TopicsArgs),
     Schemas(SchemasArgs),
     Topology(TopologyArgs),
+    Replay(ReplayArgs),
     Lag(LagArgs),
     Tail(TailArgs),
     Audit(AuditArgs),
@@ -85,7 +86,9 @@ mod tests {
         let mut command = Args::command().term_width(100);
         command.build();
         insta::assert_snapshot!("help", command.render_long_help());
-        for name in ["run", "topics", "schemas", "topology", "lag", "tail", "dead-letters", "config"] {
+        for name in
+            ["run", "topics", "schemas", "topology", "replay", "lag", "tail", "dead-letters", "config"]
+        {
             let help = command.find_subcommand_mut(name).unwrap().render_long_help();
             insta::assert_snapshot!(format!("help-{name}"), help);
         }

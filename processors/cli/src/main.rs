@@ -6,6 +6,7 @@ mod exit;
 mod output;
 mod progress;
 mod reader;
+mod replay;
 mod telemetry;
 
 use args::{Args, Command};
@@ -48,6 +49,7 @@ async fn dispatch(
         Command::Topics(args) => commands::topics::run(args, &config).await,
         Command::Schemas(args) => commands::schemas::run(args, &config).await,
         Command::Topology(args) => commands::topology::run(&args, &config),
+        Command::Replay(args) => commands::replay::run(args, config).await,
         Command::Lag(args) => commands::lag::run(args, config).await,
         Command::Tail(args) => commands::tail::run(args, &config).await,
         Command::Audit(args) => commands::audit::run(args, &config).await,

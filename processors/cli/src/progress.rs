@@ -19,6 +19,12 @@ impl Progress {
         Self::new(Some(total), "{wide_bar} {human_pos}/{human_len} events, {per_sec}, {eta} left {msg}")
     }
 
+    /// Counts records that a processor reads.
+    pub fn records(processor: &str, total: u64) -> Self {
+        let template = "{wide_bar} {human_pos}/{human_len} records, {per_sec}, {eta} left";
+        Self::new(Some(total), &format!("{processor} {template}"))
+    }
+
     /// Counts bytes of an input as stored; `total`: its size, where it is known.
     pub fn bytes(total: Option<u64>) -> Self {
         let template = match total {

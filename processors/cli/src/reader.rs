@@ -1,7 +1,7 @@
 //! A short-lived look into a topic: without joining its consumer group, without committing, every wait bounded.
 
 use crate::exit::{Away, NoTopic};
-use claims_runtime::committed_offsets;
+use claims_runtime::{committed_offsets, describe_topic, replay::CommitNote};
 use claims_topology::{config::KafkaConfig, kafka::client_config};
 use rdkafka::{
     Offset, TopicPartitionList,
@@ -88,6 +88,16 @@ impl Reader {
 
     /// The group's committed offset of each partition; `None` where it has none.
     pub fn committed(&self, topic: &str, partitions: &[i32]) -> anyhow::Result<BTreeMap<i32, Option<i64>>> {
+        let committed = self.committed_with_notes(topic, partitions)?;
+        Ok(committed.into_iter().map(|(partition, (offset, _))| (partition, offset)).collect())
+    }
+
+    /// The same with what each commit carries.
+    pub fn committed_with_notes(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> anyhow::Result<BTreeMap<i32, (Option<i64>, CommitNote)>> {
         let mut wanted = TopicPartitionList::new();
         for &partition in partitions {
             wanted.add_partition(topic, partition);
@@ -101,9 +111,38 @@ impl Reader {
                 Offset::Offset(offset) => Some(offset),
                 _ => None,
             };
-            committed.insert(element.partition(), offset);
+            let note = CommitNote::from_metadata(element.metadata());
+            committed.insert(element.partition(), (offset, note));
         }
         Ok(committed)
+    }
+
+    /// The first offset at a time (milliseconds since the Unix epoch) or later; nothing for partitions that have none.
+    pub fn offsets_at(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+        at_ms: i64,
+    ) -> anyhow::Result<BTreeMap<i32, i64>> {
+        let mut times = TopicPartitionList::new();
+        for &partition in partitions {
+            times.add_partition_offset(topic, partition, Offset::Offset(at_ms.max(0)))?;
+        }
+        let found =
+            self.consumer.offsets_for_times(times, self.timeout).map_err(|error| self.away(&error))?;
+        let mut offsets = BTreeMap::new();
+        for element in found.elements() {
+            element.error()?;
+            if let Offset::Offset(offset) = element.offset() {
+                offsets.insert(element.partition(), offset);
+            }
+        }
+        Ok(offsets)
+    }
+
+    /// The id that Kafka gave the topic when it was made; `None` of a cluster that gives none.
+    pub fn topic_id(&self, topic: &str) -> anyhow::Result<Option<String>> {
+        Ok(describe_topic(self.consumer.client(), topic, self.timeout)?.topic_id)
     }
 
     /// Begins to read these partitions at these offsets, and no others.

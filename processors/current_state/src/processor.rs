@@ -75,6 +75,9 @@ struct OpenClaim {
     last: Origin,
     /// Whether any of its records is more than a filling of the store.
     visible: bool,
+    /// Whether any of its records was folded before. Whatever was lost of its rows meanwhile, or left behind by offsets
+    /// that had jumped forward, is put right: all of its earlier places are deleted.
+    replayed: bool,
 }
 
 /// Counted without a metrics call per record.
@@ -213,7 +216,7 @@ impl Partition {
                 counts.copies += 1;
                 return Ok(());
             }
-            Applied::Copy => {}
+            Applied::Copy => held.replayed = true,
             Applied::Changed { surprise } => {
                 held.values.add_event(event);
                 if visible {
@@ -254,9 +257,9 @@ impl Partition {
     fn close(&mut self, number: i32, batch_id: u64, rows: &mut Rows<Arc<ClaimWrite>>) {
         let mut closed = HashMap::with_capacity(self.open.len());
         for (key, held) in self.open.drain() {
-            let OpenClaim { mut claim, values, timeline, last, visible } = held;
+            let OpenClaim { mut claim, values, timeline, last, visible, replayed } = held;
             claim.ever_set.add_state(&claim.state);
-            let values = if claim.disordered { &claim.history } else { &values };
+            let values = if claim.disordered || replayed { &claim.history } else { &values };
             let left = values.left(&claim.state);
             let row = Arc::new(ClaimWrite { partition: number, claim, left, timeline });
             if visible {
@@ -279,7 +282,7 @@ impl OpenClaim {
         if claim.state.revision() > 0 {
             values.add_state(&claim.state);
         }
-        Self { claim, values, timeline: Vec::new(), last, visible: false }
+        Self { claim, values, timeline: Vec::new(), last, visible: false, replayed: false }
     }
 
     /// Adds the event's timeline entry; of an erased claim only its erasure is told. Answers with the bytes held.

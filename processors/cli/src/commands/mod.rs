@@ -7,6 +7,7 @@ pub mod dead_letters;
 pub mod generate;
 pub mod ingest;
 pub mod lag;
+pub mod replay;
 pub mod run;
 pub mod schemas;
 pub mod tail;
