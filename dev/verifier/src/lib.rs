@@ -10,11 +10,13 @@
 //! - [`compare`]: where they differ, in words.
 //! - [`checks`]: all of them, for one run.
 //! - [`namespace`]: topics, keyspace, database and folders of one run, apart from everybody else's.
+//! - [`kafka_tool`]: Kafka's own tool for consumer groups.
 //! - [`pipeline`]: the command `claims` as child processes; lag; kill and restart.
 
 pub mod checks;
 pub mod claim;
 pub mod compare;
+pub mod kafka_tool;
 pub mod model;
 pub mod namespace;
 pub mod pipeline;

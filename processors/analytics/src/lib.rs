@@ -5,6 +5,7 @@
 //! - [`row`]: an event with its coordinates, and its columns.
 //! - [`processor`]: decoding and validating records.
 //! - [`sink`]: writing batches; [`classify`]: what a refused one means.
+//! - [`source`]: which topic the rows are of.
 //! - [`schema`]: the tables and views (`schema/*.sql`), applied at start.
 
 pub mod classify;
@@ -13,17 +14,20 @@ pub mod processor;
 pub mod row;
 pub mod schema;
 pub mod sink;
+pub mod source;
 
 pub use processor::AnalyticsProcessor;
 pub use row::EventRow;
 pub use sink::ClickHouseSink;
 
-use claims_runtime::{Shutdown, StageError, run_stage};
+use backon::Retryable;
+use claims_runtime::{Shutdown, StageError, TopicIdError, run_stage};
 use claims_schemas::SchemaCache;
 use claims_topology::{
     Config,
     kafka::stage_config,
     registry::{RegistryError, RegistryResolver},
+    source::source_topic,
 };
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,6 +44,9 @@ pub enum AnalyticsError {
     /// The registry client could not be set up.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The events topic can't be described.
+    #[error(transparent)]
+    Topic(#[from] TopicIdError),
     /// The stage ended.
     #[error(transparent)]
     Stage(#[from] StageError),
@@ -62,10 +69,28 @@ pub async fn run(config: &Config, mut shutdown: Shutdown) -> Result<(), Analytic
     tokio::select! {
         biased;
         () = shutdown.requested() => return Ok(()),
-        applied = schema::apply_patiently(clickhouse, &patience) => applied?,
+        ready = prepare(config, &patience) => ready?,
     }
     let sink = ClickHouseSink::new(clickhouse);
     let stage = stage_config(config, NAME, settings);
     run_stage(stage, AnalyticsProcessor::new(cache), Arc::new(sink), Arc::new(resolver), shutdown).await?;
+    Ok(())
+}
+
+/// Tables, and that they are of the topic that will be read.
+async fn prepare(config: &Config, patience: &schema::Patience) -> Result<(), AnalyticsError> {
+    let clickhouse = &config.analytics.clickhouse;
+    schema::apply_patiently(clickhouse, patience).await?;
+    let found = (|| source_topic(config, NAME))
+        .retry(patience.backoff())
+        .when(|error| matches!(error, TopicIdError::Unavailable { .. }))
+        .notify(|error, wait| {
+            tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "waiting for Kafka");
+        })
+        .await?;
+    (|| source::note(clickhouse, &config.topics.events, &found))
+        .retry(patience.backoff())
+        .when(schema::SchemaError::is_transient)
+        .await?;
     Ok(())
 }

@@ -29,6 +29,7 @@ pub struct Migration {
 pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "event_log", sql: include_str!("schema/0001_event_log.sql") },
     Migration { version: 2, name: "views", sql: include_str!("schema/0002_views.sql") },
+    Migration { version: 3, name: "source_topic", sql: include_str!("schema/0003_source_topic.sql") },
 ];
 
 const MIGRATIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations \
@@ -84,6 +85,21 @@ pub enum SchemaError {
         /// The first column that differs.
         difference: String,
     },
+    /// The rows are of a topic that was deleted since.
+    #[error(
+        "database {database} holds the events of topic {topic} with id {found}; it was made anew and now has id {wanted}. \
+         If it holds the same events, go on with `claims replay analytics --to-beginning`; else TRUNCATE event_log first"
+    )]
+    TopicMadeAnew {
+        /// The configured database.
+        database: String,
+        /// The events topic.
+        topic: String,
+        /// The id that the rows are of.
+        found: String,
+        /// The id of the topic now.
+        wanted: String,
+    },
 }
 
 impl SchemaError {
@@ -107,6 +123,17 @@ pub struct Patience {
     pub deadline: Duration,
 }
 
+impl Patience {
+    pub(crate) fn backoff(&self) -> ExponentialBuilder {
+        ExponentialBuilder::default()
+            .with_min_delay(self.min_backoff)
+            .with_max_delay(self.max_backoff)
+            .with_total_delay(Some(self.deadline))
+            .without_max_times()
+            .with_jitter()
+    }
+}
+
 /// A client for the configured server, without a database.
 pub fn server_client(config: &ClickHouseConfig) -> Client {
     let mut client = Client::default().with_url(&config.url).with_validation(false);
@@ -126,14 +153,8 @@ pub fn database_client(config: &ClickHouseConfig) -> Client {
 
 /// [`apply`], tried again while ClickHouse is away.
 pub async fn apply_patiently(config: &ClickHouseConfig, patience: &Patience) -> Result<(), SchemaError> {
-    let backoff = ExponentialBuilder::default()
-        .with_min_delay(patience.min_backoff)
-        .with_max_delay(patience.max_backoff)
-        .with_total_delay(Some(patience.deadline))
-        .without_max_times()
-        .with_jitter();
     (|| apply(config))
-        .retry(backoff)
+        .retry(patience.backoff())
         .when(SchemaError::is_transient)
         .notify(|error, wait| {
             tracing::warn!(%error, wait_ms = wait.as_millis() as u64, "waiting for ClickHouse");
@@ -143,7 +164,7 @@ pub async fn apply_patiently(config: &ClickHouseConfig, patience: &Patience) -> 
 
 /// Brings the database up to date and checks that the table is the one that rows are made for.
 pub async fn apply(config: &ClickHouseConfig) -> Result<(), SchemaError> {
-    let session = Session { config, client: database_client(config) };
+    let session = Session::new(config);
     let create = format!("CREATE DATABASE IF NOT EXISTS {}", quoted(&config.database));
     session.run(&server_client(config), "create the database", &create).await?;
     session.run(&session.client, "create schema_migrations", MIGRATIONS_TABLE).await?;
@@ -200,12 +221,17 @@ fn declared_type(name: &str) -> Option<&'static str> {
     line.split_once(" COMMENT ").map(|(declared, _)| declared)
 }
 
-struct Session<'a> {
+/// A database and how long it is waited for.
+pub(crate) struct Session<'a> {
     config: &'a ClickHouseConfig,
-    client: Client,
+    pub(crate) client: Client,
 }
 
-impl Session<'_> {
+impl<'a> Session<'a> {
+    pub(crate) fn new(config: &'a ClickHouseConfig) -> Self {
+        Self { config, client: database_client(config) }
+    }
+
     async fn applied(&self) -> Result<Vec<Applied>, SchemaError> {
         self.fetch(
             "read schema_migrations",
@@ -234,11 +260,11 @@ impl Session<'_> {
         Ok(())
     }
 
-    async fn run(&self, client: &Client, action: &str, sql: &str) -> Result<(), SchemaError> {
+    pub(crate) async fn run(&self, client: &Client, action: &str, sql: &str) -> Result<(), SchemaError> {
         self.bounded(action, client.query_raw(sql).execute()).await
     }
 
-    async fn fetch<T>(&self, action: &str, sql: &str) -> Result<Vec<T>, SchemaError>
+    pub(crate) async fn fetch<T>(&self, action: &str, sql: &str) -> Result<Vec<T>, SchemaError>
     where
         T: clickhouse::RowOwned + clickhouse::RowRead,
     {

@@ -8,15 +8,13 @@ use crate::{
     store::{StateStore, StoreError, StoreIdentity},
 };
 use backon::{ExponentialBuilder, Retryable};
-use claims_runtime::{
-    Shutdown, SinkError, StageError, TopicDescription, TopicIdError, describe_topic, run_stage,
-};
+use claims_runtime::{Shutdown, SinkError, StageError, TopicIdError, run_stage};
 use claims_schemas::SchemaCache;
 use claims_topology::{
     Config, kafka,
     registry::{RegistryError, RegistryResolver, ensure_registered},
+    source::{describe, source_topic},
 };
-use rdkafka::{admin::AdminClient, client::DefaultClientContext};
 use std::{path::Path, sync::Arc, time::Duration};
 
 /// Why the processor ended other than by request.
@@ -78,7 +76,7 @@ async fn prepare(
         .with_total_delay(Some(Duration::from_millis(settings.runtime.sink_retry_deadline_ms)))
         .without_max_times();
 
-    let events = (|| describe(config, &config.topics.events))
+    let events = (|| source_topic(config, NAME))
         .retry(backoff)
         .when(|e| matches!(e, TopicIdError::Unavailable { .. }))
         .notify(waiting)
@@ -112,25 +110,15 @@ async fn prepare(
     let resolver = RegistryResolver::new(config, cache.clone())?;
     let identity = StoreIdentity {
         topic: config.topics.events.clone(),
-        topic_id: events.topic_id.unwrap_or_default(),
+        topic_id: events.topic_id.clone().unwrap_or_default(),
         partitions: events.partitions,
     };
     let instance_id = settings.runtime.instance_id.as_deref();
-    let store = StateStore::open(&Path::new(&settings.state_dir).join(NAME), instance_id, &identity)?;
+    let open = if events.is_taken() { StateStore::open_for_topic_made_anew } else { StateStore::open };
+    let store = open(&Path::new(&settings.state_dir).join(NAME), instance_id, &identity)?;
     tracing::info!(folder = %store.folder().display(), keyspace = settings.cql.keyspace, "current-state is ready");
     let publisher = StatePublisher::new(config, schemas.state).map_err(CurrentStateError::Sink)?;
     Ok((CurrentState::new(cache, store), CurrentStateSink::new(tables, publisher), resolver))
-}
-
-async fn describe(config: &Config, topic: &str) -> Result<TopicDescription, TopicIdError> {
-    let (client, name) = (kafka::client_config(&config.kafka), topic.to_owned());
-    let timeout = Duration::from_millis(config.kafka.request_timeout_ms);
-    let unavailable = |detail: String| TopicIdError::Unavailable { topic: topic.to_owned(), detail };
-    let described = tokio::task::spawn_blocking(move || {
-        let admin: AdminClient<DefaultClientContext> = client.create().map_err(|e| e.to_string())?;
-        Ok(describe_topic(admin.inner(), &name, timeout))
-    });
-    described.await.map_err(|e| unavailable(e.to_string()))?.map_err(|e: String| unavailable(e))?
 }
 
 fn waiting<E: std::fmt::Display>(error: &E, pause: Duration) {

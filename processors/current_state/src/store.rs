@@ -30,6 +30,7 @@ const MAX_OPEN_FILES: usize = 256;
 /// Keys of claims begin with a tenant, which holds no control characters.
 const NEXT_OFFSET_KEY: &[u8] = b"\0next_offset";
 const META_KEYSPACE: &str = "meta";
+const PARTITION_PREFIX: &str = "partition-";
 const IDENTITY_KEY: &[u8] = b"identity";
 
 /// Why the local store can't be used.
@@ -42,7 +43,7 @@ pub enum StoreError {
     InUse(PathBuf),
     /// It was made from another topic, or by another build.
     #[error(
-        "the local store {folder} belongs to {found}, and not to {wanted}; if that topic is gone for good, empty the views, remove this folder, and take the new one with `claims replay current-state --to-beginning`"
+        "the local store {folder} belongs to {found}, and not to {wanted}; if that topic was made anew, go on with `claims replay current-state --to-beginning` when it holds the same events, and else empty the views first; if it is another topic or version, remove this folder and empty the views"
     )]
     Foreign {
         /// The slot's folder.
@@ -90,12 +91,26 @@ pub struct StoreIdentity {
 }
 
 impl StoreIdentity {
+    /// Whether a store's description is of a topic of this name with another id, and all else the same.
+    fn is_made_anew(&self, found: &[u8]) -> bool {
+        let found = String::from_utf8_lossy(found);
+        let id = found.split_once(" with id ").and_then(|(_, rest)| rest.split(' ').next());
+        id.is_some_and(|id| Self { topic_id: id.to_owned(), ..self.clone() }.describe() == found)
+    }
+
     fn describe(&self) -> String {
         format!(
             "topic {} with id {} and {} partitions, projection version {PROJECTION_VERSION}",
             self.topic, self.topic_id, self.partitions
         )
     }
+}
+
+/// What becomes of a store that was made from a former topic of the same name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Anew {
+    Refused,
+    Taken,
 }
 
 /// The store of one process.
@@ -119,13 +134,32 @@ impl StateStore {
         instance_id: Option<&str>,
         identity: &StoreIdentity,
     ) -> Result<Self, StoreError> {
+        Self::open_any(state_dir, instance_id, identity, Anew::Refused)
+    }
+
+    /// The same where somebody has decided to go on with a topic that was made anew: what was folded from the former
+    /// topic of that name is dropped.
+    pub fn open_for_topic_made_anew(
+        state_dir: &Path,
+        instance_id: Option<&str>,
+        identity: &StoreIdentity,
+    ) -> Result<Self, StoreError> {
+        Self::open_any(state_dir, instance_id, identity, Anew::Taken)
+    }
+
+    fn open_any(
+        state_dir: &Path,
+        instance_id: Option<&str>,
+        identity: &StoreIdentity,
+        anew: Anew,
+    ) -> Result<Self, StoreError> {
         let parent = state_dir.join(safe_name(&identity.topic));
         match instance_id {
-            Some(id) => Self::open_slot(parent.join(format!("instance-{}", safe_name(id))), identity),
+            Some(id) => Self::open_slot(parent.join(format!("instance-{}", safe_name(id))), identity, anew),
             None => {
                 let mut slot = 0;
                 loop {
-                    match Self::open_slot(parent.join(format!("slot-{slot}")), identity) {
+                    match Self::open_slot(parent.join(format!("slot-{slot}")), identity, anew) {
                         Err(StoreError::InUse(_)) if slot + 1 < MAX_SLOTS => slot += 1,
                         opened => return opened,
                     }
@@ -134,7 +168,7 @@ impl StateStore {
         }
     }
 
-    fn open_slot(folder: PathBuf, identity: &StoreIdentity) -> Result<Self, StoreError> {
+    fn open_slot(folder: PathBuf, identity: &StoreIdentity, anew: Anew) -> Result<Self, StoreError> {
         std::fs::create_dir_all(&folder)
             .map_err(|source| StoreError::Folder { folder: folder.clone(), source })?;
         let database = Database::builder(&folder)
@@ -151,23 +185,41 @@ impl StateStore {
         let write_buffer_bytes =
             (WRITE_BUFFERS_BYTES / partitions).clamp(MIN_WRITE_BUFFER_BYTES, MAX_WRITE_BUFFER_BYTES);
         let store = Self { database, folder, write_buffer_bytes };
-        store.check_identity(identity)?;
+        store.check_identity(identity, anew)?;
         Ok(store)
     }
 
-    fn check_identity(&self, identity: &StoreIdentity) -> Result<(), StoreError> {
+    fn check_identity(&self, identity: &StoreIdentity, anew: Anew) -> Result<(), StoreError> {
         let meta = self.keyspace(META_KEYSPACE)?;
         let wanted = identity.describe();
         let found = meta.get(IDENTITY_KEY).map_err(|e| engine(&self.folder, e))?;
+        let enter = || meta.insert(IDENTITY_KEY, wanted.as_bytes()).map_err(|e| engine(&self.folder, e));
         match found {
-            None => meta.insert(IDENTITY_KEY, wanted.as_bytes()).map_err(|e| engine(&self.folder, e)),
+            None => enter(),
             Some(found) if *found == *wanted.as_bytes() => Ok(()),
+            Some(found) if anew == Anew::Taken && identity.is_made_anew(&found) => {
+                tracing::warn!(
+                    folder = %self.folder.display(),
+                    "the topic was made anew and taken by `claims replay`: what was folded from the former one is dropped"
+                );
+                self.drop_partitions()?;
+                enter()
+            }
             Some(found) => Err(StoreError::Foreign {
                 folder: self.folder.clone(),
                 found: String::from_utf8_lossy(&found).into_owned(),
                 wanted,
             }),
         }
+    }
+
+    fn drop_partitions(&self) -> Result<(), StoreError> {
+        let names = self.database.list_keyspace_names();
+        for name in names.iter().filter(|name| name.starts_with(PARTITION_PREFIX)) {
+            let keyspace = self.keyspace(name)?;
+            self.database.delete_keyspace(keyspace).map_err(|e| engine(&self.folder, e))?;
+        }
+        Ok(())
     }
 
     fn keyspace(&self, name: &str) -> Result<Keyspace, StoreError> {
@@ -184,7 +236,7 @@ impl StateStore {
 
     /// One partition's part.
     pub fn partition(&self, partition: i32) -> Result<PartitionStore, StoreError> {
-        let keyspace = self.keyspace(&format!("partition-{partition}"))?;
+        let keyspace = self.keyspace(&format!("{PARTITION_PREFIX}{partition}"))?;
         let next_offset = keyspace
             .get(NEXT_OFFSET_KEY)
             .map_err(|e| engine(&self.folder, e))?
@@ -298,6 +350,25 @@ mod tests {
         drop(StateStore::open(folder.path(), None, &identity("a")).unwrap());
         let error = StateStore::open(folder.path(), None, &identity("b")).err().unwrap().to_string();
         assert!(error.contains("with id a") && error.contains("with id b"), "{error}");
+    }
+
+    #[test]
+    fn a_topic_made_anew_begins_with_an_empty_store_where_that_was_decided() {
+        let folder = tempfile::tempdir().unwrap();
+        {
+            let store = StateStore::open(folder.path(), None, &identity("a")).unwrap();
+            let mut partition = store.partition(3).unwrap();
+            put(&store, &mut partition, "t:c1", 17);
+        }
+        let open = |identity| StateStore::open_for_topic_made_anew(folder.path(), None, identity);
+        let more = StoreIdentity { partitions: 7, ..identity("b") };
+        assert!(matches!(open(&more), Err(StoreError::Foreign { .. })), "partitions can't be matched");
+        let store = open(&identity("b")).unwrap();
+        let partition = store.partition(3).unwrap();
+        assert_eq!((partition.next_offset(), partition.get(b"t:c1").unwrap()), (None, None));
+        drop((partition, store));
+        let store = StateStore::open(folder.path(), None, &identity("b")).unwrap();
+        assert_eq!(store.partition(3).unwrap().next_offset(), None);
     }
 
     #[test]

@@ -8,4 +8,5 @@ mod compaction;
 mod kill;
 mod registry;
 mod reimport;
+mod replay;
 mod support;

@@ -1,5 +1,6 @@
 //! A topic, a processor that is easy to predict, and a sink that records and fails on demand.
 
+use claims_runtime::replay::CommitNote;
 use claims_runtime::{
     Batch, Origin, Payload, ProcessError, Processor, Record, ResolveError, Rows, RuntimeSettings,
     SchemaResolver, Shutdown, ShutdownTrigger, Sink, SinkError, StageConfig, StageError, run_stage,
@@ -156,6 +157,59 @@ impl Topic {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.name, partition, Offset::Offset(offset)).unwrap();
         consumer.commit(&list, rdkafka::consumer::CommitMode::Sync).unwrap();
+    }
+
+    /// The same with what the commit carries.
+    pub fn commit_noted(&self, partition: i32, offset: i64, note: &CommitNote) {
+        let consumer: BaseConsumer = client().set("group.id", &self.group).create().unwrap();
+        let mut list = TopicPartitionList::new();
+        let mut element = list.add_partition(&self.name, partition);
+        element.set_offset(Offset::Offset(offset)).unwrap();
+        element.set_metadata(note.to_metadata());
+        consumer.commit(&list, rdkafka::consumer::CommitMode::Sync).unwrap();
+    }
+
+    /// The group's committed offsets with what they carry.
+    pub fn committed_noted(&self) -> BTreeMap<i32, (i64, CommitNote)> {
+        let consumer: BaseConsumer = client().set("group.id", &self.group).create().unwrap();
+        let mut list = TopicPartitionList::new();
+        for partition in 0..self.partitions {
+            list.add_partition(&self.name, partition);
+        }
+        let committed = claims_runtime::committed_offsets(&consumer, &list, PATIENCE).unwrap();
+        let element = |e: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match e.offset() {
+            Offset::Offset(offset) => {
+                Some((e.partition(), (offset, CommitNote::from_metadata(e.metadata()))))
+            }
+            _ => None,
+        };
+        committed.elements().iter().filter_map(element).collect()
+    }
+
+    /// The topic's id.
+    pub fn id(&self) -> Option<String> {
+        claims_runtime::describe_topic(self.admin.inner(), &self.name, PATIENCE).unwrap().topic_id
+    }
+
+    /// Deletes the topic and makes another one of the same name.
+    pub async fn make_anew(&self) {
+        let old = self.id();
+        self.admin.delete_topics(&[&self.name], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            assert!(Instant::now() < deadline, "the topic could not be made anew");
+            let topic = NewTopic::new(&self.name, self.partitions, TopicReplication::Fixed(1));
+            // While the deletion is under way, it exists already.
+            if self.admin.create_topics([&topic], &AdminOptions::new()).await.unwrap()[0].is_ok() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        until("the new topic's id is known", || self.described_id().is_some_and(|id| Some(id) != old)).await;
+    }
+
+    fn described_id(&self) -> Option<String> {
+        claims_runtime::describe_topic(self.admin.inner(), &self.name, PATIENCE).ok()?.topic_id
     }
 
     /// Removes the records below `offset`.

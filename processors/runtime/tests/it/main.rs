@@ -7,4 +7,5 @@ mod delivery;
 mod fixture;
 mod progress;
 mod rebalance;
+mod replay;
 mod schemas;
