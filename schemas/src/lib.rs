@@ -9,6 +9,7 @@
 //! - [`json`]: the canonical JSON form of an event (one line of NDJSON).
 
 pub mod codec;
+mod consistency;
 pub mod events;
 pub mod fold;
 pub mod json;

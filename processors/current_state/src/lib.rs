@@ -23,6 +23,7 @@ pub mod state_topic;
 pub mod store;
 pub mod words;
 
+pub mod retried;
 mod run;
 
 pub use processor::{ClaimWrite, CurrentState, NAME};

@@ -17,3 +17,5 @@ pub const CLAIMS_IN_MEMORY: &str = "current_state_claims_in_memory";
 
 /// Label and log field: the processor.
 pub const PROCESSOR: &str = "processor";
+/// Value of the label `kind` of `claims_inconsistencies_total`: a claim's state contradicts itself.
+pub const KIND_CONTRADICTION: &str = "state-contradiction";

@@ -4,15 +4,17 @@ use crate::{
     claim::Claim,
     metrics as names,
     places::{Place, Values},
+    retried::Retried,
     store::{PartitionStore, StateStore, StoreError},
     words::TimelineEntry,
 };
-use claims_runtime::{Origin, Payload, ProcessError, Processor, Record, Rows};
+use claims_runtime::metrics::{INCONSISTENCIES, LABEL_KIND, LABEL_PROCESSOR};
+use claims_runtime::{Effect, Origin, Payload, ProcessError, Processor, Record, Rows};
 use claims_schemas::{
     DecodeError, Event, EventType, SchemaCache, Status, Timestamp, fold::Applied, validate::validate,
 };
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -45,7 +47,9 @@ pub struct ClaimWrite {
 /// The processor.
 pub struct CurrentState {
     schemas: SchemaCache,
-    store: StateStore,
+    store: Arc<StateStore>,
+    /// Refused records that were given again since this store was last written.
+    retried: Retried,
     partitions: HashMap<i32, Partition>,
     counts: Counts,
 }
@@ -61,9 +65,31 @@ struct Partition {
     /// Records below this offset are in the store already: they are given again because offsets were reset, or
     /// because of a crash before the commit. Their claims are written again from the present state.
     replayed_below: i64,
+    /// Records given again that the store doesn't hold: it is folded anew from the first of them.
+    missing: BTreeSet<i64>,
     open: ByClaim<OpenClaim>,
+    /// The record of the open batch, if that is a retry.
+    retrying: Option<i64>,
     /// Closed batches that the sink has not acknowledged yet, oldest first.
-    in_flight: VecDeque<(u64, ByClaim<Arc<ClaimWrite>>)>,
+    in_flight: VecDeque<Closed>,
+}
+
+/// A batch on its way to the sink.
+struct Closed {
+    batch_id: u64,
+    claims: ByClaim<Arc<ClaimWrite>>,
+    retried: Option<i64>,
+}
+
+/// How a record is folded.
+#[derive(Clone, Copy)]
+struct How {
+    /// Its row is to be written, its conflict to be reported.
+    visible: bool,
+    /// The store may hold it already, and its claim is written again.
+    replayed: bool,
+    /// A conflict is reported although the store may know it.
+    asked_for: bool,
 }
 
 /// A claim that the open batch changes.
@@ -83,6 +109,7 @@ struct OpenClaim {
 /// Counted without a metrics call per record.
 #[derive(Default)]
 struct Counts {
+    contradictions: u64,
     surprises: u64,
     copies: u64,
     known_conflicts: u64,
@@ -92,8 +119,23 @@ struct Counts {
 
 impl CurrentState {
     /// A processor over the local store; `schemas` is filled by the stage's resolver.
-    pub fn new(schemas: SchemaCache, store: StateStore) -> Self {
-        Self { schemas, store, partitions: HashMap::new(), counts: Counts::default() }
+    pub fn new(schemas: SchemaCache, store: impl Into<Arc<StateStore>>) -> Self {
+        let (store, retried) = (store.into(), Retried::default());
+        Self { schemas, store, retried, partitions: HashMap::new(), counts: Counts::default() }
+    }
+
+    /// The same, which learns from `retried` what other members were given again.
+    pub fn with_retried(mut self, retried: Retried) -> Self {
+        self.retried = retried;
+        self
+    }
+
+    fn partition(&mut self, number: i32) -> Result<(&mut Partition, &mut Counts), ProcessError> {
+        let Self { partitions, counts, .. } = self;
+        let partition = partitions.get_mut(&number);
+        let missing =
+            || ProcessError::Fatal(format!("a record of partition {number}, which is not assigned"));
+        Ok((partition.ok_or_else(missing)?, counts))
     }
 
     fn decode(&self, value: &[u8], now: Timestamp) -> Result<Event, ProcessError> {
@@ -118,17 +160,30 @@ impl Processor for CurrentState {
     fn assigned(&mut self, partition: i32, next_offset: Option<i64>) -> Result<Option<i64>, ProcessError> {
         let store = self.store.partition(partition).map_err(fatal)?;
         let stored = store.next_offset().unwrap_or(0);
+        let mut missing = self.retried.take(partition);
+        missing.retain(|offset| *offset < stored && !store.retried().contains(offset));
+        let needed = missing.first().map_or(stored, |&oldest| oldest.min(stored));
+        if needed < stored {
+            tracing::info!(
+                processor = NAME,
+                partition,
+                from = needed,
+                "records were given again while another member had the partition; folding anew from the oldest"
+            );
+        }
         self.partitions.insert(
             partition,
             Partition {
                 store,
                 restored_below: next_offset.unwrap_or(0),
                 replayed_below: stored,
+                missing,
                 open: HashMap::new(),
+                retrying: None,
                 in_flight: VecDeque::new(),
             },
         );
-        Ok(next_offset.map(|next_offset| next_offset.min(stored)))
+        Ok(next_offset.map(|next_offset| next_offset.min(needed)))
     }
 
     fn revoked(&mut self, partition: i32) -> Result<(), ProcessError> {
@@ -144,19 +199,29 @@ impl Processor for CurrentState {
         };
         // By the record's own time: the same record is judged the same in every replay.
         let event = self.decode(value, Timestamp(record.appended_at_ms))?;
-        let partition = self.partitions.get_mut(&record.origin.partition).ok_or_else(|| {
-            ProcessError::Fatal(format!(
-                "a record of partition {}, which is not assigned",
-                record.origin.partition
-            ))
-        })?;
-        partition.fold(&event, record.origin, rows, &mut self.counts)
+        let (partition, counts) = self.partition(record.origin.partition)?;
+        let how = How {
+            visible: record.origin.offset >= partition.restored_below,
+            replayed: record.origin.offset < partition.replayed_below,
+            asked_for: false,
+        };
+        partition.fold(&event, record.origin, how, rows, counts).map(drop)
+    }
+
+    fn retry(&mut self, record: &Record<'_>, rows: &mut Rows<Self::Row>) -> Result<Effect, ProcessError> {
+        let Payload::Value(value) = record.payload else { return Ok(Effect::AlreadyThere) };
+        let event = self.decode(value, Timestamp(record.appended_at_ms))?;
+        let (partition, counts) = self.partition(record.origin.partition)?;
+        let how = How { visible: true, replayed: true, asked_for: true };
+        let effect = partition.fold(&event, record.origin, how, rows, counts)?;
+        partition.retrying = Some(record.origin.offset);
+        Ok(effect)
     }
 
     fn close_batch(&mut self, batch_id: u64, rows: &mut Rows<Self::Row>) -> Result<(), ProcessError> {
         for (&number, partition) in &mut self.partitions {
             if !partition.open.is_empty() {
-                partition.close(number, batch_id, rows);
+                partition.close(number, batch_id, rows, &mut self.counts);
             }
         }
         self.counts.publish();
@@ -169,11 +234,16 @@ impl Processor for CurrentState {
         let mut write = self.store.write();
         for &(number, next_offset) in next_offsets {
             let Some(partition) = self.partitions.get_mut(&number) else { continue };
-            while partition.in_flight.front().is_some_and(|(id, _)| *id <= batch_id) {
-                let Some((_, claims)) = partition.in_flight.pop_front() else { break };
-                for (key, row) in &claims {
+            while let Some(closed) = partition.in_flight.pop_front_if(|closed| closed.batch_id <= batch_id) {
+                for (key, row) in &closed.claims {
                     write.claim(&partition.store, key, &row.claim);
                 }
+                if closed.retried.is_some() {
+                    write.retried(&mut partition.store, closed.retried);
+                }
+            }
+            if partition.missing.last().is_some_and(|&newest| newest < next_offset) {
+                write.retried(&mut partition.store, std::mem::take(&mut partition.missing));
             }
             write.next_offset(&mut partition.store, next_offset);
         }
@@ -186,22 +256,23 @@ impl Partition {
         &mut self,
         event: &Event,
         origin: Origin,
+        how: How,
         rows: &mut Rows<Arc<ClaimWrite>>,
         counts: &mut Counts,
-    ) -> Result<(), ProcessError> {
+    ) -> Result<Effect, ProcessError> {
+        let How { visible, replayed, asked_for } = how;
         let key = event.partition_key().into_bytes();
-        let visible = origin.offset >= self.restored_below;
-        let replayed = origin.offset < self.replayed_below;
         let mut loaded = None;
         let held = match self.open.get_mut(key.as_slice()) {
             Some(held) => held,
             None => loaded.insert(OpenClaim::new(self.load(&key, event)?, origin)),
         };
         let before = held.claim.state.status();
+        let mut effect = Effect::AlreadyThere;
         match held.claim.apply(event) {
-            Applied::Superseded if replayed || !visible => {
+            Applied::Superseded if (replayed || !visible) && !asked_for => {
                 counts.known_conflicts += 1;
-                return Ok(());
+                return Ok(effect);
             }
             Applied::Superseded => {
                 return Err(ProcessError::Poison {
@@ -214,10 +285,11 @@ impl Partition {
             }
             Applied::Copy if !replayed => {
                 counts.copies += 1;
-                return Ok(());
+                return Ok(effect);
             }
             Applied::Copy => held.replayed = true,
             Applied::Changed { surprise } => {
+                effect = Effect::Applied;
                 held.values.add_event(event);
                 if visible {
                     counts.changed(event, before, held.claim.state.status());
@@ -242,23 +314,27 @@ impl Partition {
             self.open.insert(key.into_boxed_slice(), held);
         }
         rows.reserve_bytes(bytes);
-        Ok(())
+        Ok(effect)
     }
 
     /// The claim as the newest batch that holds it left it, or else as stored.
     fn load(&self, key: &[u8], event: &Event) -> Result<Claim, ProcessError> {
-        if let Some(row) = self.in_flight.iter().rev().find_map(|(_, claims)| claims.get(key)) {
+        if let Some(row) = self.in_flight.iter().rev().find_map(|closed| closed.claims.get(key)) {
             return Ok(row.claim.clone());
         }
         let stored = self.store.get(key).map_err(fatal)?;
         Ok(stored.unwrap_or_else(|| Claim::empty(&event.tenant_id, &event.claim_id)))
     }
 
-    fn close(&mut self, number: i32, batch_id: u64, rows: &mut Rows<Arc<ClaimWrite>>) {
+    fn close(&mut self, number: i32, batch_id: u64, rows: &mut Rows<Arc<ClaimWrite>>, counts: &mut Counts) {
         let mut closed = HashMap::with_capacity(self.open.len());
         for (key, held) in self.open.drain() {
             let OpenClaim { mut claim, values, timeline, last, visible, replayed } = held;
             claim.ever_set.add_state(&claim.state);
+            if let Some(what) = claim.state.contradiction() {
+                counts.contradictions += 1;
+                tracing::error!(partition = number, claim_id = claim.state.claim_id, "inconsistent: {what}");
+            }
             let values = if claim.disordered || replayed { &claim.history } else { &values };
             let left = values.left(&claim.state);
             let row = Arc::new(ClaimWrite { partition: number, claim, left, timeline });
@@ -268,11 +344,12 @@ impl Partition {
             }
             closed.insert(key, row);
         }
-        self.in_flight.push_back((batch_id, closed));
+        let retried = self.retrying.take();
+        self.in_flight.push_back(Closed { batch_id, claims: closed, retried });
     }
 
     fn claims_in_flight(&self) -> usize {
-        self.open.len() + self.in_flight.iter().map(|(_, claims)| claims.len()).sum::<usize>()
+        self.open.len() + self.in_flight.iter().map(|closed| closed.claims.len()).sum::<usize>()
     }
 }
 
@@ -313,6 +390,10 @@ impl Counts {
 
     fn publish(&mut self) {
         let counts = std::mem::take(self);
+        metrics::counter!(
+            INCONSISTENCIES, LABEL_PROCESSOR => NAME, LABEL_KIND => names::KIND_CONTRADICTION
+        )
+        .increment(counts.contradictions);
         metrics::counter!(names::SURPRISES_TOTAL, names::PROCESSOR => NAME).increment(counts.surprises);
         metrics::counter!(names::COPIES_TOTAL, names::PROCESSOR => NAME).increment(counts.copies);
         metrics::counter!(names::KNOWN_CONFLICTS_TOTAL, names::PROCESSOR => NAME)

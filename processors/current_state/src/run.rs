@@ -3,6 +3,7 @@
 use crate::{
     cql::CqlSink,
     processor::{CurrentState, NAME},
+    retried::{Retried, RetriedLookup},
     sink::CurrentStateSink,
     state_topic::StatePublisher,
     store::{StateStore, StoreError, StoreIdentity},
@@ -118,7 +119,10 @@ async fn prepare(
     let store = open(&Path::new(&settings.state_dir).join(NAME), instance_id, &identity)?;
     tracing::info!(folder = %store.folder().display(), keyspace = settings.cql.keyspace, "current-state is ready");
     let publisher = StatePublisher::new(config, schemas.state).map_err(CurrentStateError::Sink)?;
-    Ok((CurrentState::new(cache, store), CurrentStateSink::new(tables, publisher), resolver))
+    let (store, retried) = (Arc::new(store), Retried::default());
+    let lookup = RetriedLookup::new(config, Arc::clone(&store), retried.clone());
+    let processor = CurrentState::new(cache, store).with_retried(retried);
+    Ok((processor, CurrentStateSink::new(tables, publisher).with_retried(lookup), resolver))
 }
 
 fn waiting<E: std::fmt::Display>(error: &E, pause: Duration) {

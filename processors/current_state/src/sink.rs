@@ -1,6 +1,6 @@
 //! The half of the stage that does I/O: the tables and the state topic, both before a batch counts as written.
 
-use crate::{cql::CqlSink, processor::ClaimWrite, state_topic::StatePublisher};
+use crate::{cql::CqlSink, processor::ClaimWrite, retried::RetriedLookup, state_topic::StatePublisher};
 use claims_runtime::{Batch, Sink, SinkError};
 use std::sync::Arc;
 
@@ -8,17 +8,31 @@ use std::sync::Arc;
 pub struct CurrentStateSink {
     tables: CqlSink,
     states: StatePublisher,
+    retried: Option<Arc<RetriedLookup>>,
 }
 
 impl CurrentStateSink {
     /// A sink over both.
     pub fn new(tables: CqlSink, states: StatePublisher) -> Self {
-        Self { tables, states }
+        Self { tables, states, retried: None }
+    }
+
+    /// The same, which looks up what was given again as partitions are assigned.
+    pub fn with_retried(mut self, retried: RetriedLookup) -> Self {
+        self.retried = Some(Arc::new(retried));
+        self
     }
 }
 
 impl Sink for CurrentStateSink {
     type Row = Arc<ClaimWrite>;
+
+    async fn assigned(&self, partitions: &[i32]) -> Result<(), SinkError> {
+        match &self.retried {
+            Some(retried) => retried.look_up(partitions).await,
+            None => Ok(()),
+        }
+    }
 
     async fn write(&self, batch: &Batch<Self::Row>) -> Result<(), SinkError> {
         // One batch at a time (the default): in the state topic the later state must come last.

@@ -6,7 +6,10 @@
 
 use crate::claim::{Claim, UnreadableClaim};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 /// Version of what the store holds and of what the views are made of it. Another version needs a store and views of
 /// its own.
@@ -29,6 +32,10 @@ const MAX_OPEN_FILES: usize = 256;
 
 /// Keys of claims begin with a tenant, which holds no control characters.
 const NEXT_OFFSET_KEY: &[u8] = b"\0next_offset";
+/// Offsets of records that were refused at first and are folded in: 8 bytes each.
+const RETRIED_KEY: &[u8] = b"\0retried";
+/// When the partition's part was last written, milliseconds since the Unix epoch.
+const WRITTEN_AT_KEY: &[u8] = b"\0written_at";
 const META_KEYSPACE: &str = "meta";
 const PARTITION_PREFIX: &str = "partition-";
 const IDENTITY_KEY: &[u8] = b"identity";
@@ -125,6 +132,8 @@ pub struct PartitionStore {
     keyspace: Keyspace,
     folder: PathBuf,
     next_offset: Option<i64>,
+    retried: BTreeSet<i64>,
+    written_at_ms: Option<i64>,
 }
 
 impl StateStore {
@@ -237,17 +246,19 @@ impl StateStore {
     /// One partition's part.
     pub fn partition(&self, partition: i32) -> Result<PartitionStore, StoreError> {
         let keyspace = self.keyspace(&format!("{PARTITION_PREFIX}{partition}"))?;
-        let next_offset = keyspace
-            .get(NEXT_OFFSET_KEY)
-            .map_err(|e| engine(&self.folder, e))?
-            .map(|bytes| {
-                <[u8; 8]>::try_from(&*bytes).map(i64::from_be_bytes).map_err(|_| StoreError::Unreadable {
-                    folder: self.folder.clone(),
-                    source: UnreadableClaim("the offset is not 8 bytes".into()),
-                })
-            })
-            .transpose()?;
-        Ok(PartitionStore { keyspace, folder: self.folder.clone(), next_offset })
+        let numbers = |key: &[u8]| -> Result<Vec<i64>, StoreError> {
+            let bytes = keyspace.get(key).map_err(|e| engine(&self.folder, e))?;
+            let (numbers, rest) = bytes.as_deref().unwrap_or_default().as_chunks::<8>();
+            if !rest.is_empty() {
+                let source = UnreadableClaim("a number is not 8 bytes".into());
+                return Err(StoreError::Unreadable { folder: self.folder.clone(), source });
+            }
+            Ok(numbers.iter().map(|bytes| i64::from_be_bytes(*bytes)).collect())
+        };
+        let next_offset = numbers(NEXT_OFFSET_KEY)?.first().copied();
+        let written_at_ms = numbers(WRITTEN_AT_KEY)?.first().copied();
+        let retried = numbers(RETRIED_KEY)?.into_iter().collect();
+        Ok(PartitionStore { keyspace, folder: self.folder.clone(), next_offset, retried, written_at_ms })
     }
 
     /// Starts an atomic write over any number of partitions.
@@ -260,6 +271,16 @@ impl PartitionStore {
     /// The offset after the last record folded into it; `None` if there is none yet.
     pub fn next_offset(&self) -> Option<i64> {
         self.next_offset
+    }
+
+    /// Offsets of records that were refused at first, and are folded in since they were given again.
+    pub fn retried(&self) -> &BTreeSet<i64> {
+        &self.retried
+    }
+
+    /// When it was last written, milliseconds since the Unix epoch; `None` if an older build wrote it.
+    pub fn written_at_ms(&self) -> Option<i64> {
+        self.written_at_ms
     }
 
     /// The claim under `tenant:claim_id`.
@@ -290,6 +311,16 @@ impl StoreWrite {
         let next_offset = partition.next_offset.map_or(next_offset, |known| known.max(next_offset));
         partition.next_offset = Some(next_offset);
         self.batch.insert(&partition.keyspace, NEXT_OFFSET_KEY, next_offset.to_be_bytes());
+        let now_ms = chrono::Utc::now().timestamp_millis();
+        partition.written_at_ms = Some(now_ms);
+        self.batch.insert(&partition.keyspace, WRITTEN_AT_KEY, now_ms.to_be_bytes());
+    }
+
+    /// Adds offsets of records that were given again and are folded in.
+    pub fn retried(&mut self, partition: &mut PartitionStore, offsets: impl IntoIterator<Item = i64>) {
+        partition.retried.extend(offsets);
+        let bytes: Vec<u8> = partition.retried.iter().flat_map(|offset| offset.to_be_bytes()).collect();
+        self.batch.insert(&partition.keyspace, RETRIED_KEY, bytes);
     }
 
     /// Writes everything, or nothing.
@@ -335,10 +366,15 @@ mod tests {
             assert_eq!(partition.next_offset(), None);
             put(&store, &mut partition, "t:c1", 17);
             put(&store, &mut partition, "t:c2", 12);
+            let mut write = store.write();
+            write.retried(&mut partition, [9, 4]);
+            write.commit().unwrap();
         }
         let store = StateStore::open(folder.path(), None, &identity("a")).unwrap();
         let partition = store.partition(3).unwrap();
         assert_eq!(partition.next_offset(), Some(17), "the offset never goes back");
+        assert_eq!(partition.retried(), &BTreeSet::from([4, 9]));
+        assert!(partition.written_at_ms().unwrap() > 1_700_000_000_000);
         assert_eq!(partition.get(b"t:c1").unwrap(), Some(Claim::empty("t", "t:c1")));
         assert_eq!(partition.get(b"t:c3").unwrap(), None);
         assert_eq!(store.partition(4).unwrap().get(b"t:c1").unwrap(), None);

@@ -4,11 +4,12 @@
 //! - `POST /control/stages/{processor}/stop[?for_ms=N]`: drain, commit, leave the group; the process stays. With
 //!   `for_ms` the stage starts again by itself after that time, whatever becomes of whoever asked.
 //! - `POST /control/stages/{processor}/start`: run it again.
+//! - `POST /control/stages/{processor}/retry`: give a refused record to its processor once more (see [`crate::retry`]).
 //!
 //! Every status server of a process answers for all of its stages. A `POST` needs the header [`CONTROL_HEADER`], which
 //! a web page can't send to another site's server without being allowed to.
 
-use crate::{Shutdown, health};
+use crate::{Shutdown, health, retry};
 use axum::{
     Json, Router,
     extract::{Path, Query, Request, State},
@@ -226,6 +227,7 @@ pub fn routes(control: Control, access: Access) -> Router {
         .route("/control/stages", get(list))
         .route("/control/stages/{processor}/stop", post(stop))
         .route("/control/stages/{processor}/start", post(start))
+        .route("/control/stages/{processor}/retry", post(retry::handle))
         .route_layer(middleware::from_fn(move |request, next| admit(access, request, next)))
         .with_state(control)
 }

@@ -2,6 +2,7 @@
 
 mod headers;
 mod producer;
+pub mod scan;
 
 pub use headers::*;
 pub(crate) use producer::{DeadLetterError, DeadLetterProducer};
@@ -17,6 +18,8 @@ pub const MAX_DETAIL_BYTES: usize = 2 * 1024;
 
 /// Reason of records whose schema id the registry doesn't know, or whose schema is none.
 pub const REASON_UNKNOWN_SCHEMA: &str = "unknown-schema";
+/// Reason of a retry in vain: the record uses what this build doesn't know.
+pub const REASON_UPGRADE_NEEDED: &str = "upgrade-needed";
 /// Reason of records that the sink refused.
 pub const REASON_SINK_REFUSED: &str = "sink-refused";
 
@@ -117,6 +120,42 @@ impl DeadLetter {
         let bytes = |b: &Option<Vec<u8>>| b.as_ref().map_or(0, Vec::len);
         let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 48).sum();
         size_of::<Self>() + self.detail.len() + bytes(&self.key) + bytes(&self.payload) + headers
+    }
+}
+
+/// What became of a dead letter, to be written to the dead-letter topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trace {
+    /// Where the refused record stands.
+    pub origin: Origin,
+    /// Its key, cut at [`MAX_KEY_BYTES`].
+    pub key: Option<Vec<u8>>,
+    /// One of the resolutions in the headers' names.
+    pub resolution: &'static str,
+    /// One of the outcomes, for a retry that came to an end.
+    pub outcome: Option<&'static str>,
+    /// Why it was refused again: a stable word, and words.
+    pub refusal: Option<(String, String)>,
+}
+
+impl Trace {
+    /// A retry of `record` is about to be written.
+    pub fn retry_started(record: &Record<'_>) -> Self {
+        Self {
+            origin: record.origin,
+            key: record.key.map(|key| key[..key.len().min(MAX_KEY_BYTES)].to_vec()),
+            resolution: RESOLUTION_RETRY_STARTED,
+            outcome: None,
+            refusal: None,
+        }
+    }
+
+    /// The retry came to its end.
+    pub fn ended(mut self, outcome: &'static str, refusal: Option<(String, String)>) -> Self {
+        self.resolution = RESOLUTION_RETRIED;
+        self.outcome = Some(outcome);
+        self.refusal = refusal.map(|(reason, detail)| (reason, cut_text(detail, MAX_DETAIL_BYTES)));
+        self
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) struct Delivered {
     pub dead_letters: Vec<(&'static str, u64)>,
     /// Attempts beyond the first.
     pub retries: u64,
+    /// Why the sink refused a record given once more.
+    pub refused_again: Option<String>,
 }
 
 /// Why a batch could not be delivered. Ends the stage.
@@ -40,8 +42,12 @@ pub(crate) struct Delivery<'a, S> {
 impl<S: Sink> Delivery<'_, S> {
     /// Returns when everything of the batch is durable, in the sink or as dead letters.
     pub async fn deliver(&self, closed: ClosedBatch<S::Row>) -> Result<Delivered, DeliveryError> {
-        let ClosedBatch { batch, arena, dead_letters, .. } = closed;
+        let ClosedBatch { batch, arena, dead_letters, retry, .. } = closed;
         let mut delivered = Delivered::default();
+        if let Some(trace) = &retry {
+            // Before the effect: another member's store, which has gone past this record, learns of it here.
+            self.dead_letters.write_trace(trace, self.waiting).await?;
+        }
         self.bury(&dead_letters, &mut delivered).await?;
         drop(dead_letters);
         if batch.rows.is_empty() {
@@ -61,7 +67,9 @@ impl<S: Sink> Delivery<'_, S> {
                 Err(origin) => refused.push((origin, detail)),
             }
         }
-        if !refused.is_empty() {
+        if retry.is_some() {
+            delivered.refused_again = refused.pop().map(|(_, detail)| detail);
+        } else if !refused.is_empty() {
             let max_bytes = self.settings.max_dead_letter_payload_bytes;
             let kept = arena.by_origin();
             let letters: Vec<_> = refused
@@ -143,6 +151,7 @@ fn split<R>(mut batch: Batch<R>) -> Result<(Batch<R>, Batch<R>), Origin> {
         ranges: ranges_of(&origins),
         origins,
         attempt: 1,
+        is_retry: batch.is_retry,
     };
     let left = part(batch.rows, batch.origins, batch.topic.clone());
     Ok((left, part(right_rows, right_origins, batch.topic)))

@@ -11,6 +11,7 @@ fn batch(origins: &[(i32, i64)]) -> Batch<usize> {
         ranges: ranges_of(&origins),
         origins,
         attempt: 3,
+        is_retry: false,
     }
 }
 

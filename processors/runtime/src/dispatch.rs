@@ -5,6 +5,7 @@ use crate::{
     Processor, Sink, StageError,
     delivery::{Delivered, Delivery, DeliveryError},
     event_loop::{ABOUT_SINK, Letter, StageLoop},
+    ledger::Committable,
     mailbox::Mailbox,
 };
 use std::{
@@ -34,6 +35,8 @@ where
     /// Closes the open batch and queues it for the sink.
     pub(crate) fn close_batch(&mut self) -> Result<(), StageError> {
         if let Some(closed) = self.pipeline.close().map_err(|e| self.processor_error(&e))? {
+            let batch = &closed.batch;
+            self.monitor.inconsistent(self.ranges.sent(batch.id, &batch.ranges, &batch.origins));
             self.queued_bytes += closed.held_bytes;
             self.closed.push_back(closed);
             self.dispatch();
@@ -90,14 +93,28 @@ where
         })?;
         self.monitor.withdraw(ABOUT_SINK);
         self.monitor.completed(batch.records, batch.oldest_append_ms, batch.dispatched, &delivered);
+        self.ranges.acknowledged(batch_id);
         self.pipeline.complete(batch_id).map_err(|e| self.processor_error(&e))?;
+        self.retry_delivered(batch_id, delivered.refused_again);
         self.dispatch();
         Ok(())
+    }
+
+    /// Kafka has taken these commits.
+    pub(crate) fn note_commits(&mut self, commits: &[Committable]) {
+        for commit in commits {
+            // One of an older assignment counts for nothing.
+            if self.pipeline.ledger().epoch(commit.partition) == Some(commit.epoch) {
+                self.monitor.inconsistent(self.ranges.committed(commit.partition, commit.next_offset));
+            }
+        }
+        self.pipeline.committed(commits);
     }
 
     /// Drops from batches not yet written what stems from partitions that are gone.
     pub(crate) fn forget_queued(&mut self, partitions: &[i32]) {
         self.closed.iter_mut().for_each(|closed| closed.forget(partitions));
+        self.forget_retry(partitions);
     }
 
     pub(crate) fn held_bytes(&self) -> usize {

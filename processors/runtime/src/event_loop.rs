@@ -15,15 +15,17 @@ use crate::{
     parking::Parking,
     pauses::{Pauses, Standstill},
     pipeline::{ClosedBatch, Offered, Pipeline, PipelineLimits},
+    ranges::RangeChecker,
     rebalance::Rebalancing,
-    record::{Headers, Origin, Payload},
+    record::Origin,
+    retry::{RetryLetter, Retrying},
     throttle::Throttle,
     worker::{LookedUp, Watermarks, Worker},
 };
 use rdkafka::{
     consumer::Consumer as _,
     error::{KafkaError, KafkaResult},
-    message::{BorrowedMessage, Message as _, Timestamp},
+    message::BorrowedMessage,
 };
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -58,6 +60,7 @@ pub(crate) enum Letter {
     Waiting { batch_id: u64, what: String },
     SchemaAnswer { schema_id: u32, answer: Result<(), ResolveError> },
     RegistryAway(String),
+    Retry(Box<RetryLetter>),
 }
 
 /// The state of one stage.
@@ -77,6 +80,8 @@ pub(crate) struct StageLoop<P: Processor, S> {
     pub(crate) rebalancing: Rebalancing,
     pub(crate) pauses: Pauses,
     pub(crate) parking: Parking,
+    pub(crate) retrying: Option<Retrying>,
+    pub(crate) ranges: RangeChecker,
     pub(crate) monitor: Monitor,
     pub(crate) stopping: bool,
     pub(crate) is_commit_outstanding: bool,
@@ -134,6 +139,8 @@ where
             rebalancing: Rebalancing::default(),
             pauses: Pauses::default(),
             parking: Parking::default(),
+            retrying: None,
+            ranges: RangeChecker::default(),
             stopping: false,
             is_commit_outstanding: false,
             last_commit: now,
@@ -215,6 +222,7 @@ where
                 self.monitor.metrics.waiting_for_registry.set(1.0);
                 self.monitor.complain(ABOUT_REGISTRY, detail);
             }
+            Letter::Retry(letter) => self.receive_retry(*letter)?,
         }
         Ok(())
     }
@@ -254,17 +262,7 @@ where
 
     #[inline]
     fn take(&mut self, message: &BorrowedMessage<'_>) -> Result<(), StageError> {
-        let appended_at_ms = match message.timestamp() {
-            Timestamp::CreateTime(at) | Timestamp::LogAppendTime(at) => at,
-            Timestamp::NotAvailable => 0,
-        };
-        let record = Record {
-            origin: Origin { partition: message.partition(), offset: message.offset() },
-            appended_at_ms,
-            key: message.key(),
-            payload: message.payload().map_or(Payload::Tombstone, Payload::Value),
-            headers: Headers::Consumed(message),
-        };
+        let record = Record::of_message(message);
         // Given up partitions: whoever gets them next reads this again.
         if self.stopping || self.rebalancing.is_leaving(record.origin.partition) {
             return Ok(());
@@ -289,7 +287,11 @@ where
     #[inline]
     fn offer(&mut self, record: &Record<'_>) -> Result<bool, StageError> {
         match self.pipeline.offer(record).map_err(|e| self.processor_error(&e))? {
-            Offered::Taken | Offered::Refused | Offered::Skipped => Ok(true),
+            Offered::Taken | Offered::Refused => {
+                self.monitor.inconsistent(self.ranges.read(record.origin));
+                Ok(true)
+            }
+            Offered::Skipped => Ok(true),
             Offered::SchemaMissing(schema_id) => self.schema_missing(record, schema_id),
             Offered::UpgradeNeeded(what) => {
                 let Origin { partition, offset } = record.origin;
@@ -308,7 +310,9 @@ where
 
     fn schema_missing(&mut self, record: &Record<'_>, schema_id: u32) -> Result<bool, StageError> {
         if let Some(verdict) = self.parking.verdict(schema_id) {
-            self.pipeline.refuse_unknown_schema(record, verdict.to_string());
+            if self.pipeline.refuse_unknown_schema(record, verdict.to_string()) {
+                self.monitor.inconsistent(self.ranges.read(record.origin));
+            }
             return Ok(true);
         }
         self.parking

@@ -36,6 +36,8 @@ struct Slot {
 struct Entry {
     batch_id: u64,
     ranges: Vec<(u64, PartitionRange)>,
+    /// Epoch and partition of a record given once more: it charges no offset.
+    extra: Option<(u64, i32)>,
     completed: bool,
 }
 
@@ -104,8 +106,9 @@ impl OffsetLedger {
         }
         for entry in &mut self.batches {
             entry.ranges.retain(|(_, range)| range.partition != partition);
+            entry.extra.take_if(|(_, held)| *held == partition);
         }
-        self.batches.retain(|entry| !entry.ranges.is_empty());
+        self.batches.retain(|entry| !entry.ranges.is_empty() || entry.extra.is_some());
     }
 
     /// Whether an offset may be given out.
@@ -159,9 +162,18 @@ impl OffsetLedger {
         self.open_records = 0;
         let covered = ranges.iter().map(|&(_, range)| range).collect();
         if !ranges.is_empty() {
-            self.batches.push_back(Entry { batch_id, ranges, completed: false });
+            self.batches.push_back(Entry { batch_id, ranges, extra: None, completed: false });
         }
         covered
+    }
+
+    /// Enters a batch with one record given once more, below what was given out. It has its turn like any other, and
+    /// moves no offset. False, and nothing happens, if the partition isn't assigned.
+    pub fn enter_extra(&mut self, batch_id: u64, partition: i32) -> bool {
+        let Some(epoch) = self.slot(partition).map(|slot| slot.epoch) else { return false };
+        let extra = Some((epoch, partition));
+        self.batches.push_back(Entry { batch_id, ranges: Vec::new(), extra, completed: false });
+        true
     }
 
     /// Marks a batch as durable. False if nothing of it counts any more.
@@ -184,6 +196,12 @@ impl OffsetLedger {
                 slot.frontier = Some(range.last_offset + 1);
                 next_offsets.push((range.partition, range.last_offset + 1));
             }
+        }
+        if let Some((epoch, partition)) = entry.extra
+            && self.slot(partition).is_some_and(|slot| slot.epoch == epoch)
+            && let Some(offset) = self.durable_offset(partition)
+        {
+            next_offsets.push((partition, offset));
         }
         Some(Acknowledged { batch_id: entry.batch_id, next_offsets })
     }
@@ -209,12 +227,20 @@ impl OffsetLedger {
     /// Whether any offset of the partition was given out and isn't acknowledged.
     pub fn is_outstanding(&self, partition: i32) -> bool {
         self.slot(partition).is_some_and(|slot| slot.open.is_some())
-            || self.batches.iter().any(|e| e.ranges.iter().any(|(_, range)| range.partition == partition))
+            || self.batches.iter().any(|entry| {
+                entry.ranges.iter().any(|(_, range)| range.partition == partition)
+                    || entry.extra.is_some_and(|(_, held)| held == partition)
+            })
     }
 
     /// Number of batches closed and not acknowledged.
     pub fn unacknowledged_batches(&self) -> usize {
         self.batches.len()
+    }
+
+    /// The epoch of a partition's present assignment.
+    pub fn epoch(&self, partition: i32) -> Option<u64> {
+        self.slot(partition).map(|slot| slot.epoch)
     }
 
     /// The assigned partitions, ascending.

@@ -9,9 +9,11 @@
 //! - [`settings`]: the limits of a stage, from the configuration.
 //! - [`stage`]: running a stage against Kafka ([`run_stage`]).
 //! - [`control`]: stopping and starting stages from outside.
+//! - [`retry`]: giving a refused record to its processor once more.
 //! - [`health`], [`status`], [`metrics`]: how a stage fares, and the HTTP server that tells it.
 //! - [`dead_letter`]: what refused records look like in the dead-letter topic.
 //! - [`ledger`], [`batcher`]: which offsets may be committed, and when a batch is closed.
+//! - [`ranges`]: a check that what was read, sent and committed fits together.
 //! - [`committed_offsets`], [`describe_topic`]: what a group has committed, and which topic that is.
 //! - [`replay`]: planning an offset reset, and what a commit tells of it.
 //! - [`testing`]: running any processor without services.
@@ -34,10 +36,12 @@ mod parking;
 mod pauses;
 mod pipeline;
 pub mod processor;
+pub mod ranges;
 mod rebalance;
 pub mod record;
 pub mod replay;
 pub mod resolver;
+pub mod retry;
 pub mod settings;
 pub mod sink;
 pub mod stage;
@@ -49,7 +53,7 @@ mod upkeep;
 mod worker;
 
 pub use offsets::committed_offsets;
-pub use processor::{ProcessError, Processor, Rows};
+pub use processor::{Effect, ProcessError, Processor, Rows};
 pub use record::{Headers, Origin, OwnedRecord, Payload, Record};
 pub use resolver::{ResolveError, SchemaResolver};
 pub use settings::RuntimeSettings;

@@ -24,6 +24,10 @@ pub const BYTES_IN_FLIGHT: &str = "bytes_in_flight";
 pub const SINK_RETRIES: &str = "sink_retries_total";
 /// Dead letters written. Labels `processor`, `reason`.
 pub const DEAD_LETTERS: &str = "dead_letters_total";
+/// Refused records given to their processor once more. Labels `processor`, `outcome`.
+pub const DEAD_LETTER_RETRIES: &str = "dead_letter_retries_total";
+/// What doesn't fit together and never should: see [`crate::ranges`]. Labels `processor`, `kind`.
+pub const INCONSISTENCIES: &str = "claims_inconsistencies_total";
 /// Assignments and revocations. Labels `processor`, `kind`.
 pub const REBALANCES: &str = "rebalances_total";
 /// Partitions paused just now. Label `processor`.
@@ -39,7 +43,9 @@ pub const LABEL_PROCESSOR: &str = "processor";
 pub const LABEL_PARTITION: &str = "partition";
 /// Label: why a record was dead-lettered.
 pub const LABEL_REASON: &str = "reason";
-/// Label: `assign`, `revoke` or `lost`.
+/// Label: `applied`, `already-there` or `refused`.
+pub const LABEL_OUTCOME: &str = "outcome";
+/// Label: `assign`, `revoke` or `lost`; or the kind of an inconsistency.
 pub const LABEL_KIND: &str = "kind";
 
 const DURATION_BUCKETS: [f64; 16] =
@@ -76,6 +82,8 @@ fn describe() {
     describe_gauge!(BYTES_IN_FLIGHT, Unit::Bytes, "Memory of open and unacknowledged batches");
     describe_counter!(SINK_RETRIES, "Failed attempts of the sink that were repeated");
     describe_counter!(DEAD_LETTERS, "Dead letters written");
+    describe_counter!(DEAD_LETTER_RETRIES, "Refused records given to their processor once more");
+    describe_counter!(INCONSISTENCIES, "What doesn't fit together and never should");
     describe_counter!(REBALANCES, "Assignments and revocations");
     describe_gauge!(PAUSED_PARTITIONS, "Partitions paused just now");
     describe_gauge!(WAITING_FOR_REGISTRY, "1 while partitions wait for the schema registry");
@@ -119,6 +127,10 @@ impl StageMetrics {
 
     pub fn dead_letters(&self, reason: &'static str, count: u64) {
         counter!(DEAD_LETTERS, LABEL_PROCESSOR => self.processor, LABEL_REASON => reason).increment(count);
+    }
+
+    pub fn inconsistency(&self, kind: &'static str) {
+        counter!(INCONSISTENCIES, LABEL_PROCESSOR => self.processor, LABEL_KIND => kind).increment(1);
     }
 
     pub fn rebalance(&self, kind: &'static str) {

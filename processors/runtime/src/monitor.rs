@@ -7,6 +7,7 @@ use crate::{
     ledger::OffsetLedger,
     metrics::StageMetrics,
     pauses::{Pauses, Standstill},
+    ranges::Inconsistency,
 };
 use std::{
     collections::BTreeMap,
@@ -97,6 +98,19 @@ impl Monitor {
     pub fn revoked(&mut self, partition: i32) {
         self.highs.remove(&partition);
         self.metrics.lag(partition, 0);
+    }
+
+    /// What was read, sent and committed doesn't fit together.
+    pub fn inconsistent(&mut self, found: impl IntoIterator<Item = Inconsistency>) {
+        for Inconsistency { kind, partition, detail } in found {
+            self.metrics.inconsistency(kind.as_str());
+            tracing::error!(
+                processor = self.processor,
+                partition,
+                kind = kind.as_str(),
+                "inconsistent: {detail}"
+            );
+        }
     }
 
     /// Something is wrong and being waited out; logged once per interval, shown in the health until it is withdrawn.

@@ -2,10 +2,10 @@
 //! the [test driver](crate::testing) without either.
 
 use crate::{
-    Batch, Origin, PartitionRange, ProcessError, Processor, Record, Rows, RuntimeSettings,
+    Batch, Effect, Origin, PartitionRange, ProcessError, Processor, Record, Rows, RuntimeSettings,
     arena::Arena,
     batcher::{BatchLimits, Batcher},
-    dead_letter::{DeadLetter, REASON_UNKNOWN_SCHEMA},
+    dead_letter::{DeadLetter, REASON_UNKNOWN_SCHEMA, REASON_UPGRADE_NEEDED, Trace},
     ledger::{Admission, Committable, OffsetLedger},
 };
 use std::collections::BTreeMap;
@@ -72,6 +72,25 @@ pub(crate) struct ClosedBatch<R> {
     pub records: u64,
     pub held_bytes: usize,
     pub oldest_append_ms: i64,
+    /// Of a record given once more: what is written to the dead-letter topic before its effect.
+    pub retry: Option<Trace>,
+}
+
+/// What became of a record given once more.
+#[derive(Debug)]
+pub(crate) enum RetryOffered<R> {
+    /// It is a batch of its own, to be written.
+    Taken { closed: Box<ClosedBatch<R>>, effect: Effect },
+    /// It is as bad as before; nothing happened.
+    Refused { reason: &'static str, detail: String },
+    /// Nothing happened; give it again when the schema is known.
+    SchemaMissing(u32),
+    /// Its partition isn't assigned.
+    NotAssigned,
+    /// It wasn't given a first time yet: that is still to come.
+    NotReached,
+    /// The partition's state is being restored.
+    Restoring,
 }
 
 impl<R> ClosedBatch<R> {
@@ -83,6 +102,7 @@ impl<R> ClosedBatch<R> {
         self.batch.origins.retain(|&origin| held(origin));
         self.batch.ranges.retain(|range| !partitions.contains(&range.partition));
         self.dead_letters.retain(|letter| held(letter.origin));
+        self.retry.take_if(|trace| !held(trace.origin));
     }
 }
 
@@ -177,11 +197,60 @@ impl<P: Processor> Pipeline<P> {
         }
     }
 
-    /// Dead-letters a record whose schema nobody has.
-    pub fn refuse_unknown_schema(&mut self, record: &Record<'_>, detail: String) {
-        if self.ledger.admits(record.origin) == Admission::Admitted {
+    /// Gives a record once more that was given before, as a batch of its own. Close the open batch first. An error is
+    /// final.
+    pub fn retry(&mut self, record: &Record<'_>) -> Result<RetryOffered<P::Row>, ProcessError> {
+        let origin = record.origin;
+        match self.ledger.admits(origin) {
+            Admission::NotAssigned => return Ok(RetryOffered::NotAssigned),
+            Admission::Admitted => return Ok(RetryOffered::NotReached),
+            Admission::AlreadyCharged => {}
+        }
+        if self.restoring.contains_key(&origin.partition) {
+            return Ok(RetryOffered::Restoring);
+        }
+        let mut rows = Rows::default();
+        let effect = match self.processor.retry(record, &mut rows) {
+            Ok(effect) => effect,
+            Err(ProcessError::Poison { reason, detail }) => {
+                return Ok(RetryOffered::Refused { reason, detail });
+            }
+            Err(ProcessError::SchemaMissing { schema_id }) => {
+                return Ok(RetryOffered::SchemaMissing(schema_id));
+            }
+            Err(ProcessError::UpgradeNeeded(detail)) => {
+                return Ok(RetryOffered::Refused { reason: REASON_UPGRADE_NEEDED, detail });
+            }
+            Err(error @ ProcessError::Fatal(_)) => return Err(error),
+        };
+        self.last_batch_id += 1;
+        let id = self.last_batch_id;
+        self.processor.close_batch(id, &mut rows)?;
+        self.ledger.enter_extra(id, origin.partition);
+        let held_bytes = rows.bytes();
+        let (rows, origins) = rows.take();
+        let Origin { partition, offset } = origin;
+        let ranges =
+            vec![PartitionRange { partition, first_offset: offset, last_offset: offset, records: 1 }];
+        let closed = Box::new(ClosedBatch {
+            batch: Batch { id, topic: self.topic.clone(), rows, origins, ranges, attempt: 1, is_retry: true },
+            arena: Arena::default(),
+            dead_letters: Vec::new(),
+            records: 0,
+            held_bytes,
+            oldest_append_ms: record.appended_at_ms,
+            retry: Some(Trace::retry_started(record)),
+        });
+        Ok(RetryOffered::Taken { closed, effect })
+    }
+
+    /// Dead-letters a record whose schema nobody has; false if it isn't to be processed at all.
+    pub fn refuse_unknown_schema(&mut self, record: &Record<'_>, detail: String) -> bool {
+        let is_admitted = self.ledger.admits(record.origin) == Admission::Admitted;
+        if is_admitted {
             self.refuse(record, REASON_UNKNOWN_SCHEMA, detail);
         }
+        is_admitted
     }
 
     /// Why the last refused record was refused.
@@ -248,12 +317,21 @@ impl<P: Processor> Pipeline<P> {
         let (rows, origins) = self.rows.take();
         let arena = self.arena.successor();
         let closed = ClosedBatch {
-            batch: Batch { id, topic: self.topic.clone(), rows, origins, ranges, attempt: 1 },
+            batch: Batch {
+                id,
+                topic: self.topic.clone(),
+                rows,
+                origins,
+                ranges,
+                attempt: 1,
+                is_retry: false,
+            },
             arena: std::mem::replace(&mut self.arena, arena),
             dead_letters: std::mem::take(&mut self.dead_letters),
             records,
             held_bytes,
             oldest_append_ms: std::mem::replace(&mut self.oldest_append_ms, i64::MAX),
+            retry: None,
         };
         self.dead_letter_bytes = 0;
         self.batcher.closed();

@@ -61,6 +61,13 @@ pub trait Processor: Send + 'static {
     /// On an error nothing of the record may remain in rows or state.
     fn process(&mut self, record: &Record<'_>, rows: &mut Rows<Self::Row>) -> Result<(), ProcessError>;
 
+    /// Takes a record once more that was refused before, while later ones are long through: somebody asks for it, since
+    /// the code was mended or a schema has come. As [`process`](Self::process), in a batch of its own, and whatever is
+    /// known about its offset doesn't count: its rows are to be written. Says whether the state held it already.
+    fn retry(&mut self, record: &Record<'_>, rows: &mut Rows<Self::Row>) -> Result<Effect, ProcessError> {
+        self.process(record, rows).map(|()| Effect::Applied)
+    }
+
     /// The batch is full: last chance to push rows into it.
     fn close_batch(&mut self, batch_id: u64, rows: &mut Rows<Self::Row>) -> Result<(), ProcessError> {
         let _ = (batch_id, rows);
@@ -73,6 +80,15 @@ pub trait Processor: Send + 'static {
         let _ = (batch_id, next_offsets);
         Ok(())
     }
+}
+
+/// What a record given once more does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It is new to the processor, or the processor keeps no state by which to tell.
+    Applied,
+    /// The state held it already; its rows are written again.
+    AlreadyThere,
 }
 
 /// The rows of the open batch, each with the record it came from.

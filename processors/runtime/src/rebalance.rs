@@ -244,6 +244,7 @@ where
         for &partition in partitions {
             self.parking.forget(partition);
             self.throttle.revoked(partition);
+            self.ranges.revoked(partition);
             self.monitor.revoked(partition);
         }
         let (sink, mailbox, gone) = (Arc::clone(&self.sink), Arc::clone(&self.mailbox), partitions.clone());
@@ -360,6 +361,7 @@ where
                 );
             }
             self.throttle.assigned(partition, note.replay.clone(), start, self.now_ms());
+            self.ranges.assigned(partition, start, committed);
             self.monitor.high(partition, high);
             starts.push((partition, start));
         }

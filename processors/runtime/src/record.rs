@@ -1,6 +1,6 @@
 //! A record of a topic, as a processor sees it.
 
-use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Header, Headers as _, Message as _};
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Header, Headers as _, Message as _, Timestamp};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Where a record stands in its topic.
@@ -34,6 +34,24 @@ pub struct Record<'a> {
     pub payload: Payload<'a>,
     /// The record's headers.
     pub headers: Headers<'a>,
+}
+
+impl<'a> Record<'a> {
+    /// A record as it was consumed.
+    #[inline]
+    pub(crate) fn of_message(message: &'a BorrowedMessage<'a>) -> Self {
+        let appended_at_ms = match message.timestamp() {
+            Timestamp::CreateTime(at) | Timestamp::LogAppendTime(at) => at,
+            Timestamp::NotAvailable => 0,
+        };
+        Self {
+            origin: Origin { partition: message.partition(), offset: message.offset() },
+            appended_at_ms,
+            key: message.key(),
+            payload: message.payload().map_or(Payload::Tombstone, Payload::Value),
+            headers: Headers::Consumed(message),
+        }
+    }
 }
 
 /// A record's headers: the broker's, or a test's own.

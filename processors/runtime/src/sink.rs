@@ -48,6 +48,8 @@ pub struct Batch<R> {
     pub ranges: Vec<PartitionRange>,
     /// 1 for the first try.
     pub attempt: u32,
+    /// Whether this is one record given once more, below what was written long ago.
+    pub is_retry: bool,
 }
 
 /// Writes batches to one system. Delivery is at least once: writing a batch again must change nothing.

@@ -5,6 +5,7 @@ use crate::{
     event_loop::{Letter, StageLoop},
     health::StageHealth,
     mailbox::Mailbox,
+    retry::Retrier,
 };
 use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
@@ -107,6 +108,7 @@ where
     let name = processor.name();
     let mailbox = Arc::new(Mailbox::default());
     let health = StageHealth::register(name);
+    let _retries = Retrier::register(name, config.clone(), Arc::clone(&resolver), Arc::clone(&mailbox));
     let stage = StageLoop::new(config, processor, sink, resolver, Arc::clone(&mailbox), Arc::clone(&health));
     let outcome = match stage {
         Err(error) => Err(error),

@@ -31,9 +31,9 @@
 //! ```
 
 use crate::{
-    Batch, Origin, PartitionRange, ProcessError, Processor, RuntimeSettings,
+    Batch, Effect, Origin, PartitionRange, ProcessError, Processor, RuntimeSettings,
     dead_letter::DeadLetter,
-    pipeline::{ClosedBatch, Offered, Pipeline, PipelineLimits},
+    pipeline::{ClosedBatch, Offered, Pipeline, PipelineLimits, RetryOffered},
     record::OwnedRecord,
 };
 use std::collections::BTreeMap;
@@ -107,6 +107,22 @@ pub enum Outcome {
     SchemaMissing(u32),
     /// The processor asked for an upgrade.
     UpgradeNeeded(String),
+}
+
+/// What came of a record given once more.
+#[derive(Debug)]
+pub enum Again<R> {
+    /// It is a batch of its own, which wants its acknowledgement.
+    Batch(Batch<R>, Effect),
+    /// It was refused.
+    Refused {
+        /// The reason given.
+        reason: &'static str,
+    },
+    /// The processor asked for this schema.
+    SchemaMissing(u32),
+    /// It can't be given: its partition isn't assigned or is being restored, or its offset was never given before.
+    NotNow,
 }
 
 /// What outlives a crash: the topic, and the offsets that were committed.
@@ -205,6 +221,19 @@ impl<P: Processor> Driver<P> {
         Ok(Some(batch))
     }
 
+    /// Gives a record once more, below the offsets given by now. The open batch must be closed.
+    pub fn retry(&mut self, record: &TestRecord) -> Result<Again<P::Row>, ProcessError> {
+        Ok(match self.pipeline.retry(&record.0.as_record())? {
+            RetryOffered::Taken { closed, effect } => {
+                self.unacknowledged.push(closed.batch.id);
+                Again::Batch(closed.batch, effect)
+            }
+            RetryOffered::Refused { reason, .. } => Again::Refused { reason },
+            RetryOffered::SchemaMissing(id) => Again::SchemaMissing(id),
+            RetryOffered::NotAssigned | RetryOffered::NotReached | RetryOffered::Restoring => Again::NotNow,
+        })
+    }
+
     /// The batch is durable. In any order; the processor hears of it in the order of ids.
     pub fn acknowledge(&mut self, batch_id: u64) -> Result<(), ProcessError> {
         self.unacknowledged.retain(|&id| id != batch_id);
@@ -283,6 +312,7 @@ pub fn batch<R>(id: u64, rows: impl IntoIterator<Item = (Origin, R)>) -> Batch<R
         rows,
         origins,
         attempt: 1,
+        is_retry: false,
     }
 }
 

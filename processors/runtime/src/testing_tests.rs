@@ -80,6 +80,38 @@ fn refused_records_are_charged_and_leave_nothing() {
 }
 
 #[test]
+fn a_record_given_once_more_is_written_alone_and_moves_no_offset() {
+    let mut driver = Driver::new(Sums::default());
+    driver.assign(0, None).unwrap();
+    let refused = TestRecord::value(0, 1, "bad");
+    driver.feed(TestRecord::value(0, 0, "abc")).unwrap();
+    driver.feed(refused.clone()).unwrap();
+    driver.feed(TestRecord::value(0, 2, "de")).unwrap();
+    assert!(matches!(driver.retry(&TestRecord::value(0, 3, "x")).unwrap(), Again::NotNow), "still to come");
+    assert!(matches!(driver.retry(&TestRecord::value(1, 0, "x")).unwrap(), Again::NotNow), "not assigned");
+    let first = driver.close_batch().unwrap().unwrap().id;
+    assert!(matches!(driver.retry(&refused).unwrap(), Again::Refused { reason: "bad" }));
+    let Again::Batch(batch, Effect::Applied) = driver.retry(&TestRecord::value(0, 1, "mended")).unwrap()
+    else {
+        panic!("not taken");
+    };
+    assert!(batch.is_retry);
+    assert_eq!((batch.ranges, batch.rows.len()), (vec![range(0, 1, 1, 1)], 1));
+    driver.acknowledge(batch.id).unwrap();
+    assert_eq!(driver.committable(), vec![], "the batch before it is not acknowledged");
+    driver.acknowledge(first).unwrap();
+    assert_eq!(driver.committable(), vec![(0, 3)], "as without the retry");
+    driver.commit();
+    let Again::Batch(batch, _) = driver.retry(&TestRecord::value(0, 1, "mended")).unwrap() else { panic!() };
+    driver.acknowledge(batch.id).unwrap();
+    assert_eq!(driver.committable(), vec![]);
+    let Again::Batch(batch, _) = driver.retry(&TestRecord::value(0, 1, "mended")).unwrap() else { panic!() };
+    driver.revoke(0).unwrap();
+    driver.acknowledge(batch.id).unwrap();
+    assert_eq!(driver.committable(), vec![], "of a partition that is gone nothing counts");
+}
+
+#[test]
 fn restored_records_give_no_rows_even_at_the_close() {
     let mut driver = Driver::new(Sums::default());
     assert_eq!(driver.assign(0, Some(3)).unwrap(), 0, "no state: from the beginning");

@@ -53,7 +53,7 @@ where
         match result {
             Ok(()) => {
                 self.monitor.withdraw(ABOUT_COMMIT);
-                self.pipeline.committed(commits);
+                self.note_commits(commits);
             }
             Err(error) => {
                 self.monitor.metrics.commit_failures.increment(1);

@@ -5,9 +5,13 @@ use claims_current_state::{
     CurrentState,
     places::ListView,
     processor::{REASON_INVALID, REASON_MALFORMED, REASON_SUPERSEDED},
+    retried::Retried,
     store::{StateStore, StoreIdentity},
 };
-use claims_runtime::testing::{Driver, Outcome, TestRecord};
+use claims_runtime::{
+    Effect,
+    testing::{Again, Driver, Outcome, TestRecord},
+};
 use claims_schemas::{Event, Status, events::*};
 use std::path::Path;
 
@@ -235,4 +239,79 @@ fn an_erased_claim_keeps_no_words() {
     let told: Vec<_> = row.timeline.iter().map(|entry| entry.version).collect();
     assert_eq!(told, [3]);
     assert!(row.left.iter().any(|p| p.view == ListView::Customer && p.key == "cust"));
+}
+
+/// A refused event of a later schema, with the events around it, and what a processor makes of it whose cache knows
+/// that schema.
+fn with_a_late_schema() -> (TestRecord, Vec<TestRecord>) {
+    let mut late = encoded(&event("t", "c", 2, assigned("a1")));
+    late[4] = 99;
+    let late = TestRecord::value(0, 1, late).appended_at_ms(NOW_MS);
+    let first = record(0, &event("t", "c", 1, created("cust")));
+    let last = record(2, &event("t", "c", 3, started()));
+    (late.clone(), vec![first, late, last])
+}
+
+/// Runs all but the refused record, as if it had been dead-lettered.
+fn run_without(driver: &mut Driver<CurrentState>, refused: &TestRecord, records: &[TestRecord]) {
+    let others = records.iter().filter(|r| r.origin() != refused.origin()).cloned();
+    driver.run(others, 10).unwrap();
+}
+
+fn with_schema_99(folder: &Path, retried: &Retried) -> Driver<CurrentState> {
+    let identity = StoreIdentity { topic: "t".into(), topic_id: "id".into(), partitions: 2 };
+    let cache = schemas();
+    cache.insert(99, claims_schemas::codec::CLAIM_EVENT_SCHEMA).unwrap();
+    let store = StateStore::open(folder, Some("test"), &identity).unwrap();
+    Driver::new(CurrentState::new(cache, store).with_retried(retried.clone()))
+}
+
+#[test]
+fn a_retry_is_written_with_the_state_that_all_events_make() {
+    let folder = tempfile::tempdir().unwrap();
+    let (late, records) = with_a_late_schema();
+    {
+        let mut driver = driver(folder.path());
+        driver.assign(0, None).unwrap();
+        run_without(&mut driver, &late, &records);
+        assert!(matches!(driver.retry(&late).unwrap(), Again::SchemaMissing(99)));
+    }
+    let mut driver = with_schema_99(folder.path(), &Retried::default());
+    driver.assign(0, Some(3)).unwrap();
+    let Again::Batch(batch, Effect::Applied) = driver.retry(&late).unwrap() else { panic!("not applied") };
+    let state = &batch.rows[0].claim.state;
+    assert_eq!((state.revision(), state.status()), (3, Status::Processing));
+    assert_eq!(state.agent_id.value.as_deref(), Some("a1"));
+    assert_eq!(batch.rows[0].timeline.len(), 1);
+    driver.acknowledge(batch.id).unwrap();
+    let Again::Batch(again, Effect::AlreadyThere) = driver.retry(&late).unwrap() else { panic!("not there") };
+    assert_eq!(again.rows[0].claim.state, *state, "the same row once more");
+    driver.acknowledge(again.id).unwrap();
+    let superseded = record(2, &event("t", "c", 2, assigned("a2")));
+    assert!(matches!(driver.retry(&superseded).unwrap(), Again::Refused { reason: REASON_SUPERSEDED }));
+}
+
+#[test]
+fn a_store_that_missed_a_retry_is_folded_anew_from_there_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (late, records) = with_a_late_schema();
+    {
+        let mut driver = driver(folder.path());
+        driver.assign(0, None).unwrap();
+        run_without(&mut driver, &late, &records);
+    }
+    // Another member was given the record again; now the partition comes back here.
+    let retried = Retried::default();
+    retried.add(0, 1);
+    {
+        let mut driver = with_schema_99(folder.path(), &retried);
+        assert_eq!(driver.assign(0, Some(3)).unwrap(), 1);
+        let rows = driver.run(records[1..].iter().cloned(), 10).unwrap();
+        assert!(rows.is_empty(), "the other member has written them");
+        let rows = driver.run([record(3, &event("t", "c", 4, resolved("done")))], 10).unwrap();
+        assert_eq!(rows[0].1.claim.state.revision(), 4);
+    }
+    retried.add(0, 1);
+    let mut driver = with_schema_99(folder.path(), &retried);
+    assert_eq!(driver.assign(0, Some(4)).unwrap(), 4, "the store knows by now");
 }

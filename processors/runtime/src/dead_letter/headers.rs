@@ -28,3 +28,25 @@ pub const HEADER_KEY_TRUNCATED: &str = "key-truncated";
 pub const HEADER_HEADERS_TRUNCATED: &str = "headers-truncated";
 /// Each of the record's own headers is carried under its name with this prefix.
 pub const ORIGINAL_HEADER_PREFIX: &str = "original-header.";
+
+/// On a record that is no dead letter but says what became of one: one of the [resolutions](RESOLUTION_DISCARDED). Such
+/// a record has no payload, and names the refused record by the headers above.
+pub const HEADER_RESOLUTION: &str = "resolution";
+/// How a retry ended: one of the [outcomes](OUTCOME_APPLIED).
+pub const HEADER_OUTCOME: &str = "outcome";
+/// When it was resolved, milliseconds since the Unix epoch.
+pub const HEADER_RESOLVED_AT_MS: &str = "resolved-at-ms";
+
+/// Resolution: a retry is about to be written. Without a [`RESOLUTION_RETRIED`] after it, nobody knows whether it was.
+pub const RESOLUTION_RETRY_STARTED: &str = "retry-started";
+/// Resolution: the record was given to its processor again; the outcome says what came of it.
+pub const RESOLUTION_RETRIED: &str = "retried";
+/// Resolution: somebody looked at it and is done with it.
+pub const RESOLUTION_DISCARDED: &str = "discarded";
+
+/// Outcome: the record's effect is in the view now.
+pub const OUTCOME_APPLIED: &str = "applied";
+/// Outcome: the view held the record's effect before.
+pub const OUTCOME_ALREADY_THERE: &str = "already-there";
+/// Outcome: it was refused once more; the dead letter stays open.
+pub const OUTCOME_REFUSED: &str = "refused";

@@ -91,6 +91,30 @@ impl DeadLetterProducer {
         Ok(())
     }
 
+    /// Writes what became of a dead letter, waiting as long as Kafka is away.
+    pub async fn write_trace(
+        &self,
+        trace: &Trace,
+        waiting: &(dyn Fn(String) + Sync),
+    ) -> Result<(), DeadLetterError> {
+        loop {
+            let mut record =
+                FutureRecord::<[u8], [u8]>::to(&self.topic).headers(self.headers_of_trace(trace));
+            record.key = trace.key.as_deref();
+            let producer = self.producer()?;
+            let queue_timeout = Timeout::After(Duration::from_millis(MESSAGE_TIMEOUT_MS));
+            let Err((error, _)) = producer.send(record, queue_timeout).await else { return Ok(()) };
+            if is_final(&error) {
+                return Err(DeadLetterError::Refused { topic: self.topic.clone(), source: error });
+            }
+            if producer_is_broken(&producer) {
+                self.replace_producer();
+            }
+            waiting(format!("dead-letter topic {}: {error}", self.topic));
+            tokio::time::sleep(Duration::from_millis(RETRY_BACKOFF_MS)).await;
+        }
+    }
+
     async fn write(
         &self,
         letter: &DeadLetter,
@@ -111,20 +135,38 @@ impl DeadLetterProducer {
                     max_payload_bytes = payload.map_or(0, <[u8]>::len) / 2;
                     continue;
                 }
-                Some(
-                    RDKafkaErrorCode::UnknownTopic
-                    | RDKafkaErrorCode::UnknownTopicOrPartition
-                    | RDKafkaErrorCode::TopicAuthorizationFailed
-                    | RDKafkaErrorCode::ClusterAuthorizationFailed
-                    | RDKafkaErrorCode::MessageSizeTooLarge
-                    | RDKafkaErrorCode::PolicyViolation,
-                ) => return Err(DeadLetterError::Refused { topic: self.topic.clone(), source: error }),
+                _ if is_final(&error) => {
+                    return Err(DeadLetterError::Refused { topic: self.topic.clone(), source: error });
+                }
                 _ if producer_is_broken(&producer) => self.replace_producer(),
                 _ => {}
             }
             waiting(format!("dead-letter topic {}: {error}", self.topic));
             tokio::time::sleep(Duration::from_millis(RETRY_BACKOFF_MS)).await;
         }
+    }
+
+    fn headers_of_trace(&self, trace: &Trace) -> OwnedHeaders {
+        let (partition, offset) = (trace.origin.partition.to_string(), trace.origin.offset.to_string());
+        let at = chrono::Utc::now().timestamp_millis().to_string();
+        let refusal = trace.refusal.as_ref();
+        let pairs = [
+            (HEADER_RESOLUTION, Some(trace.resolution)),
+            (HEADER_OUTCOME, trace.outcome),
+            (HEADER_TOPIC, Some(self.source_topic.as_str())),
+            (HEADER_PARTITION, Some(partition.as_str())),
+            (HEADER_OFFSET, Some(offset.as_str())),
+            (HEADER_PROCESSOR, Some(self.processor)),
+            (HEADER_REASON, refusal.map(|(reason, _)| reason.as_str())),
+            (HEADER_DETAIL, refusal.map(|(_, detail)| detail.as_str())),
+            (HEADER_RESOLVED_AT_MS, Some(at.as_str())),
+        ];
+        pairs
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, value?)))
+            .fold(OwnedHeaders::new_with_capacity(pairs.len()), |headers, (key, value)| {
+                headers.insert(Header { key, value: Some(value) })
+            })
     }
 
     fn headers_of(&self, letter: &DeadLetter, payload_bytes: usize) -> OwnedHeaders {
@@ -173,6 +215,22 @@ impl DeadLetterProducer {
     fn replace_producer(&self) {
         *self.producer.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
+}
+
+/// Errors that waiting doesn't mend.
+fn is_final(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::*;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            UnknownTopic
+                | UnknownTopicOrPartition
+                | TopicAuthorizationFailed
+                | ClusterAuthorizationFailed
+                | MessageSizeTooLarge
+                | PolicyViolation
+        )
+    )
 }
 
 fn producer_is_broken(producer: &FutureProducer) -> bool {
