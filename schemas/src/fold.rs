@@ -87,8 +87,7 @@ impl ClaimState {
 
     /// Enters the event's version among those seen; `Some` if it is taken already.
     fn enter_version(&mut self, event: &Event) -> Option<Applied> {
-        let entry =
-            SeenVersion { version: event.version, event_id_fingerprint: fingerprint(&event.event_id) };
+        let entry = SeenVersion::of(event.version, &event.event_id);
         if self.version() < entry.version {
             self.seen.push(entry);
             return None;
@@ -234,9 +233,11 @@ fn set_ref<T: Clone>(field: &mut Versioned<Option<T>>, version: u64, value: Opti
     }
 }
 
-/// Both halves of an event id in one: the first half alone is nearly the same for two time-ordered ids of one
-/// millisecond.
-fn fingerprint(event_id: &uuid::Uuid) -> u64 {
-    let (high, low) = event_id.as_u64_pair();
-    high ^ low
+impl SeenVersion {
+    /// The entry of an event with this version and id. Of the id both halves count: the first half alone is nearly the
+    /// same for two time-ordered ids of one millisecond.
+    pub fn of(version: u64, event_id: &uuid::Uuid) -> Self {
+        let (high, low) = event_id.as_u64_pair();
+        Self { version, event_id_fingerprint: high ^ low }
+    }
 }

@@ -5,12 +5,14 @@
 //! - [`row`]: an event with its coordinates, and its columns.
 //! - [`processor`]: decoding and validating records.
 //! - [`sink`]: writing batches; [`classify`]: what a refused one means.
+//! - [`read`]: looking at some claims, for checks.
 //! - [`source`]: which topic the rows are of.
 //! - [`schema`]: the tables and views (`schema/*.sql`), applied at start.
 
 pub mod classify;
 pub mod metrics;
 pub mod processor;
+pub mod read;
 pub mod row;
 pub mod schema;
 pub mod sink;

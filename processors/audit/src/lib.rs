@@ -4,6 +4,7 @@
 //! - [`chain`]: which bytes are hashed. Pure; written down for auditors in `docs/audit.md`.
 //! - [`segment`]: the Parquet files.
 //! - [`store`]: the folder or bucket that they are in.
+//! - [`mod@refused`]: what is rightly missing at the end of a trail, by the dead letters.
 //! - [`sink`]: appends to the chains, once each, and compares what comes again.
 //! - [`mod@verify`] and [`mod@show`]: what an auditor asks.
 
@@ -12,6 +13,7 @@ mod check;
 pub mod metrics;
 pub mod processor;
 pub mod record;
+pub mod refused;
 pub mod segment;
 pub mod show;
 pub mod sink;
@@ -54,7 +56,8 @@ pub async fn run(config: &Config, shutdown: Shutdown) -> Result<(), AuditError> 
     let ends = TrailEnds::default();
     let resolver = registry::RegistryResolver::new(config, schemas.clone())?;
     let processor = AuditProcessor::new(schemas, ends.clone());
-    let sink = AuditSink::new(store, config.topics.events.clone(), ends);
+    let refused = refused::RefusedLookup::new(config);
+    let sink = AuditSink::new(store, config.topics.events.clone(), ends).with_refused(refused);
     let stage = kafka::stage_config(config, processor::NAME, &config.audit.runtime);
     run_stage(stage, processor, Arc::new(sink), Arc::new(resolver), shutdown).await?;
     Ok(())

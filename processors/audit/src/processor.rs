@@ -1,13 +1,13 @@
 //! The pure half: every record of the topic becomes an entry of the trail.
 
 use crate::record::{Content, Entry, RecordKind};
-use claims_runtime::{Payload, ProcessError, Processor, Record, Rows};
+use claims_runtime::{Effect, Payload, ProcessError, Processor, Record, Rows};
 use claims_schemas::{DecodeError, Event, SchemaCache, codec};
 use claims_topology::topics::{HEADER_CORRELATION_ID, HEADER_TRACEPARENT};
 use std::{
     borrow::Cow,
-    collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// The stage's name.
@@ -22,23 +22,42 @@ const MAX_HEADER_BYTES: usize = 1024;
 /// Where the chain of each assigned partition ends: the sink reads it from the store, the processor needs it to see
 /// whether the group has committed more than the trail holds.
 #[derive(Debug, Clone, Default)]
-pub struct TrailEnds(Arc<Mutex<BTreeMap<i32, Option<i64>>>>);
+pub struct TrailEnds(Arc<Mutex<BTreeMap<i32, End>>>);
+
+#[derive(Debug, Default)]
+struct End {
+    last_offset: Option<i64>,
+    /// Offsets after it that were refused, as the dead-letter topic tells: rightly missing.
+    refused: BTreeSet<i64>,
+}
 
 impl TrailEnds {
     /// Notes the last offset in the trail of a partition (`None`: the trail is empty).
     pub fn set(&self, partition: i32, last_offset: Option<i64>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, last_offset);
+        self.lock().entry(partition).or_default().last_offset = last_offset;
+    }
+
+    /// Notes which offsets after the end of the trail were refused.
+    pub fn set_refused(&self, partition: i32, refused: BTreeSet<i64>) {
+        self.lock().entry(partition).or_default().refused = refused;
+    }
+
+    fn is_refused(&self, partition: i32, offset: i64) -> bool {
+        self.lock().get(&partition).is_some_and(|end| end.refused.contains(&offset))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<i32, End>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Forgets a partition.
     pub fn remove(&self, partition: i32) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&partition);
+        self.lock().remove(&partition);
     }
 
     /// The offset that the trail of a partition needs next; `None`: nobody has looked.
     pub fn next_offset(&self, partition: i32) -> Option<i64> {
-        let ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ends.get(&partition).map(|last| last.map_or(0, |offset| offset.saturating_add(1)))
+        self.lock().get(&partition).map(|end| end.last_offset.map_or(0, |offset| offset.saturating_add(1)))
     }
 }
 
@@ -57,12 +76,16 @@ impl AuditProcessor {
         Self { schemas, ends, committed: BTreeMap::new() }
     }
 
-    /// A record that the group has committed and the trail doesn't hold. Refused ones are rightly missing (they are
-    /// in the dead letters); any other one means that the end of the trail was lost.
-    fn refuse_hole(&self, record: &Record<'_>) -> Result<(), ProcessError> {
+    /// Whether a record is missing rightly, although the group has committed it: it was refused when it first came, as
+    /// its dead letter tells, and could be decoded now. Any other committed one that the trail doesn't hold means that
+    /// the end of the trail was lost.
+    fn is_rightly_missing(&self, record: &Record<'_>) -> Result<bool, ProcessError> {
         let partition = record.origin.partition;
         match self.committed.get(&partition) {
             Some(&committed) if record.origin.offset < committed => {
+                if self.ends.is_refused(partition, record.origin.offset) {
+                    return Ok(true);
+                }
                 let next = self.ends.next_offset(partition).unwrap_or(0);
                 Err(ProcessError::Fatal(format!(
                     "the trail of partition {partition} needs offset {next} next, but the group has committed \
@@ -72,7 +95,14 @@ impl AuditProcessor {
                     record.origin.offset
                 )))
             }
-            _ => Ok(()),
+            _ => Ok(false),
+        }
+    }
+
+    fn entry(&self, record: &Record<'_>) -> Result<Entry, ProcessError> {
+        match record.payload {
+            Payload::Tombstone => Ok(tombstone(record)),
+            Payload::Value(value) => event(record, value, self.schemas.decode(value).map_err(refusal)?),
         }
     }
 }
@@ -101,14 +131,22 @@ impl Processor for AuditProcessor {
     }
 
     fn process(&mut self, record: &Record<'_>, rows: &mut Rows<Entry>) -> Result<(), ProcessError> {
-        let entry = match record.payload {
-            Payload::Tombstone => tombstone(record),
-            Payload::Value(value) => event(record, value, self.schemas.decode(value).map_err(refusal)?)?,
-        };
-        self.refuse_hole(record)?;
+        let entry = self.entry(record)?;
+        if self.is_rightly_missing(record)? {
+            return Ok(());
+        }
         let bytes = entry.memory_bytes();
         rows.push(record.origin, entry, bytes);
         Ok(())
+    }
+
+    /// Appends it if the chain hasn't gone past it, else compares it: the sink decides.
+    fn retry(&mut self, record: &Record<'_>, rows: &mut Rows<Entry>) -> Result<Effect, ProcessError> {
+        let entry = self.entry(record)?;
+        let next_offset = self.ends.next_offset(record.origin.partition).unwrap_or(0);
+        let bytes = entry.memory_bytes();
+        rows.push(record.origin, entry, bytes);
+        Ok(if record.origin.offset < next_offset { Effect::AlreadyThere } else { Effect::Applied })
     }
 }
 

@@ -101,6 +101,18 @@ fn a_committed_record_that_the_trail_lacks_stops_the_stage() {
 }
 
 #[test]
+fn what_the_dead_letters_hold_is_rightly_missing() {
+    let ends = TrailEnds::default();
+    ends.set(2, Some(3));
+    ends.set_refused(2, BTreeSet::from([4]));
+    let mut driver = Driver::new(processor(&ends));
+    assert_eq!(driver.assign(2, Some(6)).unwrap(), 4);
+    assert_eq!(driver.feed(record(4, &note(1))).unwrap(), Outcome::Taken);
+    assert!(driver.feed(record(5, &note(2))).is_err(), "of this one there is no dead letter");
+    assert_eq!(driver.close_batch().unwrap().unwrap().rows, vec![], "it is not in the trail all the same");
+}
+
+#[test]
 fn an_empty_trail_of_a_group_that_has_committed_stops_too() {
     let ends = TrailEnds::default();
     ends.set(2, None);

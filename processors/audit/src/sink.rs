@@ -12,6 +12,7 @@ use crate::{
     },
     processor::TrailEnds,
     record::{Entry, TrailRecord},
+    refused::{RefusedLookup, TrailEnd},
     segment::{
         Head, SegmentError,
         read::{Columns, SegmentFile, SegmentTail},
@@ -42,12 +43,19 @@ pub struct AuditSink {
     ends: TrailEnds,
     /// Per assigned partition, where its chain stands.
     heads: Mutex<BTreeMap<i32, Head>>,
+    refused: Option<RefusedLookup>,
 }
 
 impl AuditSink {
     /// A sink for the chains of `topic` that tells through `ends` where they end.
     pub fn new(store: SegmentStore, topic: String, ends: TrailEnds) -> Self {
-        Self { store, topic, ends, heads: Mutex::default() }
+        Self { store, topic, ends, heads: Mutex::default(), refused: None }
+    }
+
+    /// The same, which asks the dead letters for what is rightly missing at the end of a trail.
+    pub fn with_refused(mut self, refused: RefusedLookup) -> Self {
+        self.refused = Some(refused);
+        self
     }
 
     fn cached_head(&self, partition: i32) -> Option<Head> {
@@ -62,9 +70,14 @@ impl AuditSink {
     /// Reads the head of a chain from the store, and checks that its last segment is whole: nothing is appended to a
     /// damaged one.
     async fn read_head(&self, partition: i32) -> Result<Head, SinkError> {
+        Ok(self.read_end(partition).await?.0)
+    }
+
+    /// The same with the last record's time of append.
+    async fn read_end(&self, partition: i32) -> Result<(Head, Option<i64>), SinkError> {
         let last = self.store.last_sequence(&self.topic, partition).await.map_err(|e| store_error(&e))?;
-        let head = match last {
-            None => Head::empty(&self.topic, partition),
+        let (head, appended_at_ms) = match last {
+            None => (Head::empty(&self.topic, partition), None),
             Some(sequence) => {
                 let file = self.segment(partition, sequence).await?;
                 let last =
@@ -72,18 +85,19 @@ impl AuditSink {
                 let last = last.last().transpose().map_err(|e| self.damaged(partition, sequence, &e))?;
                 let meta = file.meta();
                 let told = (meta.last_position(), meta.last_offset, meta.last_hash);
-                if last.map(|r| (r.position, r.entry.offset, r.chain_hash)) != Some(told) {
+                let found = last.as_ref().map(|r| (r.position, r.entry.offset, r.chain_hash));
+                if found != Some(told) {
                     return Err(self.damaged(
                         partition,
                         sequence,
                         &"its rows are not what its metadata tells",
                     ));
                 }
-                meta.head()
+                (meta.head(), last.map(|record| record.entry.appended_at_ms))
             }
         };
         self.remember_head(partition, head);
-        Ok(head)
+        Ok((head, appended_at_ms))
     }
 
     async fn segment(&self, partition: i32, sequence: u64) -> Result<SegmentFile, SinkError> {
@@ -187,7 +201,8 @@ impl AuditSink {
         let named: Vec<String> = missing.iter().take(MAX_OFFSETS_NAMED).map(i64::to_string).collect();
         Err(SinkError::Poison(format!(
             "not in the trail, and the chain has gone past them: {} records of partition {partition}, offsets {}{}. \
-             They were refused when they first came, or the trail was tampered with: run `claims audit verify`",
+             They were refused when they first came (a trail made anew, in an empty store, would hold them), or the \
+             trail was tampered with: run `claims audit verify`",
             missing.len(),
             named.join(", "),
             if missing.len() > named.len() { ", …" } else { "" },
@@ -281,11 +296,23 @@ impl Sink for AuditSink {
     type Row = Entry;
 
     async fn assigned(&self, partitions: &[i32]) -> Result<(), SinkError> {
+        let ends = Mutex::new(BTreeMap::new());
         let mut reads: Vec<BoxFuture<'_, _>> = Vec::with_capacity(partitions.len());
         for &partition in partitions {
-            reads.push(self.read_head(partition).map_ok(drop).boxed());
+            let ends = &ends;
+            let note = move |(head, appended_at_ms): (Head, Option<i64>)| {
+                let next_offset = head.last_offset.map_or(0, |offset| offset.saturating_add(1));
+                let end = TrailEnd { next_offset, appended_at_ms };
+                ends.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, end);
+            };
+            reads.push(self.read_end(partition).map_ok(note).boxed());
         }
-        all(reads).await
+        all(reads).await?;
+        if let Some(refused) = &self.refused {
+            let found = refused.look_up(ends.into_inner().unwrap_or_else(PoisonError::into_inner)).await?;
+            found.into_iter().for_each(|(partition, offsets)| self.ends.set_refused(partition, offsets));
+        }
+        Ok(())
     }
 
     async fn revoked(&self, partitions: &[i32]) {

@@ -3,7 +3,7 @@
 use crate::commands::{
     audit::AuditArgs, completions::CompletionsArgs, config::ConfigArgs, dead_letters::DeadLettersArgs,
     generate::GenerateArgs, ingest::IngestArgs, lag::LagArgs, replay::ReplayArgs, run::RunArgs,
-    schemas::SchemasArgs, tail::TailArgs, topics::TopicsArgs, topology::TopologyArgs,
+    schemas::SchemasArgs, tail::TailArgs, topics::TopicsArgs, topology::TopologyArgs, verify::VerifyArgs,
 };
 use clap::{Parser, Subcommand};
 use std::path::PathBuf;
@@ -59,6 +59,7 @@ pub enum Command {
     Tail(TailArgs),
     Audit(AuditArgs),
     DeadLetters(DeadLettersArgs),
+    Verify(VerifyArgs),
     Config(ConfigArgs),
     Completions(CompletionsArgs),
 }
@@ -86,9 +87,18 @@ mod tests {
         let mut command = Args::command().term_width(100);
         command.build();
         insta::assert_snapshot!("help", command.render_long_help());
-        for name in
-            ["run", "topics", "schemas", "topology", "replay", "lag", "tail", "dead-letters", "config"]
-        {
+        for name in [
+            "run",
+            "topics",
+            "schemas",
+            "topology",
+            "replay",
+            "lag",
+            "tail",
+            "dead-letters",
+            "verify",
+            "config",
+        ] {
             let help = command.find_subcommand_mut(name).unwrap().render_long_help();
             insta::assert_snapshot!(format!("help-{name}"), help);
         }

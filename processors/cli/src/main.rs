@@ -2,12 +2,15 @@
 
 mod args;
 mod commands;
+mod dead_letters;
+mod decoder;
 mod exit;
 mod output;
 mod progress;
 mod reader;
 mod replay;
 mod telemetry;
+mod verify;
 
 use args::{Args, Command};
 use claims_topology::config::{self, Config, Sources};
@@ -53,6 +56,7 @@ async fn dispatch(
         Command::Lag(args) => commands::lag::run(args, config).await,
         Command::Tail(args) => commands::tail::run(args, &config).await,
         Command::Audit(args) => commands::audit::run(args, &config).await,
+        Command::Verify(args) => commands::verify::run(args, &config).await,
         Command::DeadLetters(args) => commands::dead_letters::run(args, config).await,
         Command::Config(args) => commands::config::run(&args, &config, file.as_deref()),
         Command::Completions(args) => commands::completions::run(&args),

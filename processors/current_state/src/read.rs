@@ -4,6 +4,7 @@
 //! shards of one bucket are read side by side and merged. What one page may cost is bounded: a page may come back short,
 //! with a cursor to go on from.
 
+mod compare;
 mod list;
 mod types;
 

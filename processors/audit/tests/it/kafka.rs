@@ -1,7 +1,10 @@
 //! The whole stage: topic, registry, processor, sink, commits.
 
 use claims_audit::{Report, SegmentStore, ShowOptions, VerifyOptions, run, show, verify};
-use claims_runtime::Shutdown;
+use claims_runtime::{
+    Shutdown,
+    retry::{Retried, RetryRequest, retry},
+};
 use claims_schemas::{Event, EventData, Timestamp, codec, events::ClaimNoteAdded};
 use claims_topology::{Config, kafka, registry, topics};
 use rdkafka::{
@@ -206,4 +209,65 @@ async fn a_lost_end_of_the_trail_stops_the_stage_and_a_reset_mends_it() {
     running.until("it is back", async || stage.report().await.records == 2).await;
     running.stop().await;
     assert!(stage.report().await.holds);
+}
+
+/// A registry that knows no schema; its address.
+async fn empty_registry() -> String {
+    let unknown = async || {
+        let body = serde_json::json!({ "error_code": 40403, "message": "Schema not found" });
+        (axum::http::StatusCode::NOT_FOUND, axum::Json(body))
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = axum::Router::new().fallback(unknown);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    format!("http://{address}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_whose_schema_came_late_is_no_lost_end_and_can_be_put_back() {
+    let mut stage = Stage::new().await;
+    for claim in 0..2 {
+        stage.produce_event(claim, 1).await;
+    }
+    let running = stage.start();
+    running.until("the first two are committed", async || stage.committed() == [Some(1), Some(1)]).await;
+    running.stop().await;
+
+    // Refused at the very end of the trails, since the registry knows no schema for a while.
+    let registry = std::mem::replace(&mut stage.config.registry.url, empty_registry().await);
+    for claim in 0..2 {
+        stage.produce_event(claim, 2).await;
+    }
+    let running = stage.start();
+    running.until("both are refused", async || stage.committed() == [Some(2), Some(2)]).await;
+    running.stop().await;
+    stage.config.registry.url = registry;
+    assert_eq!(stage.records_in(&stage.config.topics.dead_letters), 2);
+
+    // Now they could be decoded, and nothing was lost.
+    let running = stage.start();
+    stage.produce_event(1, 3).await;
+    running.until("the stage goes on", async || stage.committed()[1] == Some(3)).await;
+    assert_eq!(stage.report().await.records, 3);
+
+    // Partition 0 has not gone past its record: it is put back. Partition 1 has: the chain is not to be bent.
+    let request =
+        |partition| RetryRequest { topic: stage.config.topics.events.clone(), partition, offset: 1 };
+    let put_back = async |partition| retry("audit", &request(partition)).await.unwrap();
+    assert_eq!(put_back(0).await, Retried::Applied);
+    assert_eq!(put_back(0).await, Retried::AlreadyThere);
+    let refused = put_back(1).await;
+    let Retried::Refused { detail, .. } = &refused else { panic!("{refused:?}") };
+    assert!(detail.contains("the chain has gone past"), "{detail}");
+    let report = stage.report().await;
+    assert!(report.holds && report.records == 4, "{report:?}");
+    assert_eq!(stage.committed(), [Some(2), Some(3)]);
+
+    // A record that was put back is in the trail: if it is missing later, the end of the trail was lost.
+    running.stop().await;
+    let last = SegmentStore::segment_path(&stage.config.topics.events, 0, 1);
+    std::fs::remove_file(std::path::Path::new(&stage.config.audit.store).join(last)).unwrap();
+    let error = stage.start().fails().await;
+    assert!(error.contains("offset 1 is not in the trail"), "{error}");
 }

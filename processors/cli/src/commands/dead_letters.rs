@@ -1,43 +1,52 @@
-//! `claims dead-letters`: what was refused, from where, and why.
+//! `claims dead-letters`: what was refused, from where, why, and putting it back.
 
 use crate::{
+    dead_letters::{
+        book::{Book, Case, CaseState, Filter},
+        discard::discard,
+        letter::{Identity, Letter, Place, time_text},
+        retry::Retrier,
+        topic::{POLL_WAIT, each_letter, letters_at, reader},
+    },
+    exit::{FOUND, Usage},
     output,
-    reader::{Polled, Reader},
+    reader::Polled,
 };
 use anyhow::{Context, bail};
-use claims_ingress::publisher::{HEADER_SOURCE_FILE, HEADER_SOURCE_LINE};
-use claims_runtime::dead_letter::{
-    HEADER_DETAIL, HEADER_FAILED_AT_MS, HEADER_OFFSET, HEADER_PARTITION, HEADER_PROCESSOR, HEADER_REASON,
-    HEADER_TOPIC,
+use claims_runtime::{
+    dead_letter::{HEADER_DETAIL, HEADER_PROCESSOR, HEADER_REASON},
+    retry::{Retried, RetryRequest},
 };
 use claims_topology::Config;
-use rdkafka::{
-    Message,
-    message::{BorrowedMessage, Headers},
-};
 use serde::Serialize;
 use serde_json::json;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     fs,
     io::{self, Write},
     process::ExitCode,
-    str::FromStr,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-/// List or show refused records
+/// List, show, retry or discard refused records
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A refused record keeps its key and its payload (cut if it is very large), with headers that say where it stood, who \
-refused it and why. Payloads may hold personal data and are printed only when asked for.
+refused it and why. Payloads may hold personal data and are printed only when asked for. A record that was refused \
+more than once by one processor is listed once.
+
+A retry has the running processor read the record again where it stands in its topic, and write its effect; no offset \
+moves, and nothing is doubled. Rows of a file have no such place: mend the file and import it again.
 
 Examples:
   claims dead-letters list
   claims dead-letters list --summary
-  claims dead-letters list --processor analytics --reason malformed --json
+  claims dead-letters list --processor analytics --reason malformed --since 2h --json
   claims dead-letters show 0:17
-  claims dead-letters show 0:17 --payload record.bin")]
+  claims dead-letters show 0:17 --payload record.bin
+  claims dead-letters retry 0:17
+  claims dead-letters retry --processor current-state --reason unknown-schema --dry-run
+  claims dead-letters discard --processor ingress --until 2025-07-08T00:00:00Z")]
 pub struct DeadLettersArgs {
     #[command(subcommand)]
     action: Action,
@@ -45,14 +54,13 @@ pub struct DeadLettersArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// List the latest refused records
+    /// List the latest refused records that are open
     List {
-        /// Only what this processor refused
+        #[command(flatten)]
+        filter: Filter,
+        /// Those that were retried or discarded, too
         #[arg(long)]
-        processor: Option<String>,
-        /// Only what was refused for this reason, such as malformed
-        #[arg(long)]
-        reason: Option<String>,
+        all: bool,
         /// The latest so many of them
         #[arg(long, value_name = "N", default_value_t = 50)]
         limit: usize,
@@ -75,139 +83,135 @@ enum Action {
         #[arg(long, conflicts_with = "payload")]
         json: bool,
     },
+    /// Give refused records to their processors once more; exit code 3 if some were refused again
+    Retry {
+        #[command(flatten)]
+        chosen: Chosen,
+        /// Base URL of the status server of a process that runs the processor (default: the processor's `listen`); may be
+        /// given more than once
+        #[arg(long, value_name = "URL")]
+        control: Vec<String>,
+    },
+    /// Note that refused records were looked at and are done with
+    Discard {
+        #[command(flatten)]
+        chosen: Chosen,
+    },
 }
 
-/// `PARTITION:OFFSET`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
-    partition: i32,
-    offset: i64,
+/// What is retried or discarded: named ones, or all open ones that a filter lets through.
+#[derive(Debug, clap::Args)]
+struct Chosen {
+    /// Places in the dead-letter topic, as listed
+    #[arg(value_name = "PARTITION:OFFSET")]
+    places: Vec<Place>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Only say which they are
+    #[arg(long)]
+    dry_run: bool,
+    /// Print it as JSON
+    #[arg(long)]
+    json: bool,
 }
 
-impl FromStr for Place {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.split_once(':')
-            .and_then(|(partition, offset)| {
-                let place = Self { partition: partition.parse().ok()?, offset: offset.parse().ok()? };
-                (place.partition >= 0 && place.offset >= 0).then_some(place)
-            })
-            .ok_or_else(|| format!("{text:?} is not PARTITION:OFFSET, such as 0:17"))
-    }
-}
-
-const POLL_WAIT: Duration = Duration::from_millis(100);
 /// Of a detail, so much is shown in the list.
 const MAX_DETAIL_CHARS: usize = 100;
-
-/// One refused record, without its payload.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-struct Letter {
-    partition: i32,
-    offset: i64,
-    key: Option<String>,
-    payload_bytes: Option<usize>,
-    headers: BTreeMap<String, String>,
-}
-
-impl Letter {
-    fn of(message: &BorrowedMessage<'_>) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let headers = message.headers().into_iter().flat_map(|headers| headers.iter());
-        Self {
-            partition: message.partition(),
-            offset: message.offset(),
-            key: message.key().map(text),
-            payload_bytes: message.payload().map(<[u8]>::len),
-            headers: headers
-                .map(|header| (header.key.to_owned(), header.value.map(text).unwrap_or_default()))
-                .collect(),
-        }
-    }
-
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", String::as_str)
-    }
-
-    fn matches(&self, processor: Option<&str>, reason: Option<&str>) -> bool {
-        processor.is_none_or(|wanted| wanted == self.header(HEADER_PROCESSOR))
-            && reason.is_none_or(|wanted| wanted == self.header(HEADER_REASON))
-    }
-
-    /// Where the record stood: a place in a topic, or a line of an input.
-    fn origin(&self) -> String {
-        if let Some(topic) = self.headers.get(HEADER_TOPIC) {
-            return format!("{topic} {}:{}", self.header(HEADER_PARTITION), self.header(HEADER_OFFSET));
-        }
-        match (self.headers.get(HEADER_SOURCE_FILE), self.headers.get(HEADER_SOURCE_LINE)) {
-            (Some(file), Some(line)) => format!("{file}:{line}"),
-            (Some(file), None) => file.clone(),
-            _ => String::new(),
-        }
-    }
-
-    fn failed_at(&self) -> String {
-        let at =
-            self.header(HEADER_FAILED_AT_MS).parse().ok().and_then(chrono::DateTime::from_timestamp_millis);
-        at.map_or_else(String::new, |at| at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
-    }
-}
+/// Retries or discards whose dead letters are held in memory at once.
+const MAX_AT_ONCE: usize = 1_000;
 
 /// Runs the command.
 pub async fn run(args: DeadLettersArgs, config: Config) -> anyhow::Result<ExitCode> {
-    tokio::task::spawn_blocking(move || match args.action {
-        Action::List { processor, reason, limit, summary, json } => {
-            let chosen = |letter: &Letter| letter.matches(processor.as_deref(), reason.as_deref());
-            if summary { count(&config, chosen, json) } else { list(&config, chosen, limit, json) }
+    match args.action {
+        Action::List { filter, all, limit, summary, json } => {
+            tokio::task::spawn_blocking(move || {
+                let book = read(&config, Book::default(), &filter)?;
+                if summary { count(&book, all, json) } else { list(&config, &book, all, limit, json) }
+            })
+            .await??;
         }
-        Action::Show { place, payload, json } => show(&config, place, payload.as_deref(), json),
-    })
-    .await??;
+        Action::Show { place, payload, json } => {
+            tokio::task::spawn_blocking(move || show(&config, place, payload.as_deref(), json)).await??;
+        }
+        Action::Retry { chosen, control } => return settle(config, chosen, Some(control)).await,
+        Action::Discard { chosen } => return settle(config, chosen, None).await,
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(config: &Config, chosen: impl Fn(&Letter) -> bool, limit: usize, json: bool) -> anyhow::Result<()> {
-    let mut letters = VecDeque::new();
-    each_letter(config, |letter| {
-        if chosen(&letter) {
-            letters.push_back(letter);
-        }
-        if letters.len() > limit {
-            letters.pop_front();
-        }
-    })?;
-    if json {
-        return output::json(&letters);
-    }
-    if letters.is_empty() {
-        return Ok(output::line("no dead letters")?);
-    }
-    Ok(output::line(list_text(letters.make_contiguous()))?)
+fn read(config: &Config, mut book: Book, filter: &Filter) -> anyhow::Result<Book> {
+    each_letter(config, |letter| book.enter(&letter, filter))?;
+    Ok(book)
 }
 
-fn list_text(letters: &[Letter]) -> String {
-    let rows = letters.iter().map(|letter| {
-        vec![
-            format!("{}:{}", letter.partition, letter.offset),
-            letter.failed_at(),
+/// One line of the list.
+#[derive(Debug, Serialize)]
+struct Line {
+    #[serde(flatten)]
+    letter: Letter,
+    refused: u32,
+    retries: u32,
+    state: CaseState,
+    settled_at: Option<String>,
+}
+
+impl Line {
+    fn of(case: &Case, letter: Letter) -> Self {
+        let state = case.state();
+        let settled_at = (state != CaseState::Open).then(|| case.settled_at_ms().map(time_text)).flatten();
+        Self { letter, refused: case.refused, retries: case.retries, state, settled_at }
+    }
+}
+
+fn list(config: &Config, book: &Book, all: bool, limit: usize, json: bool) -> anyhow::Result<()> {
+    let wanted = book.wanted(all);
+    let shown = &wanted[wanted.len().saturating_sub(limit)..];
+    let mut letters = letters_at(config, &shown.iter().filter_map(|(_, case)| case.place()).collect())?;
+    let lines: Vec<Line> =
+        shown.iter().filter_map(|(_, case)| Some(Line::of(case, letters.remove(&case.place()?)?))).collect();
+    if json {
+        return output::json(&lines);
+    }
+    if lines.is_empty() {
+        return Ok(output::line(if all { "no dead letters" } else { "no open dead letters" })?);
+    }
+    output::line(list_text(&lines, all))?;
+    if wanted.len() > lines.len() {
+        output::line(format_args!("… the latest {} of {}; see --limit", lines.len(), wanted.len()))?;
+    }
+    Ok(())
+}
+
+fn list_text(lines: &[Line], all: bool) -> String {
+    let mut header = vec!["place", "refused at", "times", "by", "reason", "from", "detail"];
+    if all {
+        header.insert(3, "state");
+    }
+    let rows = lines.iter().map(|line| {
+        let letter = &line.letter;
+        let mut row = vec![
+            letter.place().to_string(),
+            time_text(letter.failed_at_ms()),
+            line.refused.to_string(),
             letter.header(HEADER_PROCESSOR).to_owned(),
             letter.header(HEADER_REASON).to_owned(),
             output::short(&letter.origin(), MAX_DETAIL_CHARS),
             output::short(letter.header(HEADER_DETAIL), MAX_DETAIL_CHARS),
-        ]
+        ];
+        if all {
+            let at = line.settled_at.as_deref().map_or(String::new(), |at| format!(" {at}"));
+            row.insert(3, format!("{}{at}", line.state.as_str()));
+        }
+        row
     });
-    output::table(&["place", "refused at", "by", "reason", "from", "detail"], rows)
+    output::table(&header, rows)
 }
 
-fn count(config: &Config, chosen: impl Fn(&Letter) -> bool, json: bool) -> anyhow::Result<()> {
-    let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
-    each_letter(config, |letter| {
-        if chosen(&letter) {
-            let key = (letter.header(HEADER_PROCESSOR).to_owned(), letter.header(HEADER_REASON).to_owned());
-            *counts.entry(key).or_default() += 1;
-        }
-    })?;
+fn count(book: &Book, all: bool, json: bool) -> anyhow::Result<()> {
+    let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for (identity, case) in book.wanted(all) {
+        *counts.entry((processor_of(identity), book.reason_of(case))).or_default() += 1;
+    }
     if json {
         let counts: Vec<_> = counts
             .iter()
@@ -215,46 +219,134 @@ fn count(config: &Config, chosen: impl Fn(&Letter) -> bool, json: bool) -> anyho
             .collect();
         return output::json(&counts);
     }
-    let rows =
-        counts.into_iter().map(|((processor, reason), count)| vec![processor, reason, count.to_string()]);
+    let rows = counts
+        .into_iter()
+        .map(|((processor, reason), count)| vec![processor.to_owned(), reason.to_owned(), count.to_string()]);
     Ok(output::line(output::table(&["by", "reason", "count"], rows))?)
 }
 
-/// Reads the dead-letter topic from its beginning to its present end.
-fn each_letter(config: &Config, mut take: impl FnMut(Letter)) -> anyhow::Result<()> {
-    let topic = &config.topics.dead_letters;
-    let reader = reader(config)?;
-    let partitions = reader.partitions(topic)?;
-    let bounds = reader.bounds(topic, &partitions)?;
-    let mut open: BTreeMap<i32, i64> = bounds
-        .iter()
-        .filter(|(_, bounds)| bounds.start < bounds.end)
-        .map(|(&partition, bounds)| (partition, bounds.end))
-        .collect();
-    reader.start(topic, &bounds.iter().map(|(&partition, bounds)| (partition, bounds.start)).collect())?;
-    let mut deadline = Instant::now() + reader.timeout();
-    while !open.is_empty() {
-        match reader.poll(POLL_WAIT)? {
-            Polled::Record(message) => {
-                deadline = Instant::now() + reader.timeout();
-                if open.get(&message.partition()).is_some_and(|&end| message.offset() + 1 >= end) {
-                    open.remove(&message.partition());
+fn processor_of(identity: &Identity) -> &str {
+    match identity {
+        Identity::Record { processor, .. } | Identity::Row { processor, .. } => processor,
+        Identity::Letter(_) => "",
+    }
+}
+
+/// What became of one case.
+#[derive(Debug, Serialize)]
+struct Settled {
+    place: Place,
+    processor: String,
+    from: String,
+    outcome: &'static str,
+    detail: String,
+}
+
+/// Retries (with where to ask) or discards.
+async fn settle(config: Config, chosen: Chosen, control: Option<Vec<String>>) -> anyhow::Result<ExitCode> {
+    let Chosen { places, filter, dry_run, json } = chosen;
+    if places.is_empty() == filter.is_empty() {
+        return Err(
+            Usage("name the places, or filter by --processor, --reason, --since, --until or --key").into()
+        );
+    }
+    let named = places.clone();
+    let shared = config.clone();
+    let book =
+        tokio::task::spawn_blocking(move || read(&shared, Book::looking_for(&named), &filter)).await??;
+    let cases: Vec<_> = match places.is_empty() {
+        true => book.wanted(false),
+        false => places
+            .iter()
+            .map(|&place| book.at(place))
+            .collect::<Result<_, _>>()
+            .map_err(anyhow::Error::msg)?,
+    };
+    let mut done = Vec::new();
+    for cases in cases.chunks(MAX_AT_ONCE) {
+        let wanted = cases.iter().filter_map(|(_, case)| case.place()).collect();
+        let (shared, letters) = (config.clone(), move |config: Config| letters_at(&config, &wanted));
+        let letters = tokio::task::spawn_blocking(move || letters(shared)).await??;
+        let open: Vec<(&Identity, &Letter)> = cases
+            .iter()
+            .filter_map(|(identity, case)| Some((*identity, case, letters.get(&case.place()?)?)))
+            .filter_map(|(identity, case, letter)| {
+                if case.state() == CaseState::Open {
+                    return Some((identity, letter));
                 }
-                take(Letter::of(&message));
+                let at = case.settled_at_ms().map(time_text).unwrap_or_default();
+                let detail = format!("{} at {at}; nothing to do", case.state().as_str());
+                done.push(settled(letter, "settled-before", detail));
+                None
+            })
+            .collect();
+        match &control {
+            _ if dry_run => {
+                done.extend(open.iter().map(|(_, letter)| settled(letter, "would-do", String::new())))
             }
-            Polled::End(partition) => {
-                open.remove(&partition);
+            Some(control) => {
+                let retrier = Retrier::new(&config, control)?;
+                for (identity, letter) in open {
+                    done.push(retry(&retrier, identity, letter).await);
+                }
             }
-            Polled::Nothing if Instant::now() > deadline => {
-                bail!(
-                    "no further record of {topic} within {:?}; Kafka has stopped answering",
-                    reader.timeout()
-                );
+            None => {
+                let letters: Vec<Letter> = open.iter().map(|(_, letter)| (*letter).clone()).collect();
+                discard(&config, &letters).await?;
+                done.extend(letters.iter().map(|letter| settled(letter, "discarded", String::new())));
             }
-            Polled::Nothing => {}
         }
     }
-    Ok(())
+    report(&done, json)
+}
+
+fn settled(letter: &Letter, outcome: &'static str, detail: String) -> Settled {
+    let processor = letter.header(HEADER_PROCESSOR).to_owned();
+    Settled { place: letter.place(), processor, from: letter.origin(), outcome, detail }
+}
+
+async fn retry(retrier: &Retrier<'_>, identity: &Identity, letter: &Letter) -> Settled {
+    let Identity::Record { processor, at } = identity else {
+        let detail = "it stands in no topic: mend the file and import it again (rows that went through are not doubled), \
+                      then discard this";
+        return settled(letter, "not-retried", detail.to_owned());
+    };
+    let request = RetryRequest { topic: at.topic.clone(), partition: at.partition, offset: at.offset };
+    match retrier.retry(processor, &request).await {
+        Ok(Retried::Applied) => settled(letter, "applied", String::new()),
+        Ok(Retried::AlreadyThere) => settled(letter, "already-there", "the view held it before".to_owned()),
+        Ok(Retried::Refused { reason, detail }) => {
+            settled(letter, "refused-again", format!("{reason}: {detail}"))
+        }
+        Err(why) => settled(letter, "not-retried", why),
+    }
+}
+
+/// Prints what was done. Code 1 if some could not be retried at all, else 3 if some were refused again.
+fn report(done: &[Settled], json: bool) -> anyhow::Result<ExitCode> {
+    if json {
+        output::json(&done)?;
+    } else if done.is_empty() {
+        output::line("no open dead letters of that kind")?;
+    } else {
+        let rows = done.iter().map(|settled| {
+            let detail = output::short(&settled.detail, usize::MAX);
+            vec![
+                settled.place.to_string(),
+                settled.processor.clone(),
+                settled.from.clone(),
+                settled.outcome.into(),
+                detail,
+            ]
+        });
+        output::line(output::table(&["place", "by", "from", "outcome", "detail"], rows))?;
+    }
+    let any = |outcome| done.iter().any(|settled| settled.outcome == outcome);
+    Ok(match (any("not-retried"), any("refused-again")) {
+        (true, _) => ExitCode::FAILURE,
+        (false, true) => ExitCode::from(FOUND),
+        (false, false) => ExitCode::SUCCESS,
+    })
 }
 
 fn show(config: &Config, place: Place, payload: Option<&str>, json: bool) -> anyhow::Result<()> {
@@ -277,13 +369,14 @@ fn show(config: &Config, place: Place, payload: Option<&str>, json: bool) -> any
             Polled::End(_) => bail!(missing()),
             Polled::Nothing => continue,
         };
-        if message.offset() != place.offset {
+        let letter = Letter::of(&message);
+        if letter.place() != place {
             bail!(missing());
         }
         return match payload {
-            Some(file) => write_payload(file, message.payload()),
-            None if json => output::json(&Letter::of(&message)),
-            None => Ok(output::line(show_text(&Letter::of(&message)))?),
+            Some(file) => write_payload(file, rdkafka::Message::payload(&message)),
+            None if json => output::json(&letter),
+            None => Ok(output::line(show_text(&letter))?),
         };
     }
     bail!("{topic} {}:{} could not be read within {:?}", place.partition, place.offset, reader.timeout())
@@ -313,32 +406,33 @@ fn write_payload(file: &str, payload: Option<&[u8]>) -> anyhow::Result<()> {
     Ok(output::line(format_args!("{} bytes written to {file}", payload.len()))?)
 }
 
-fn reader(config: &Config) -> anyhow::Result<Reader> {
-    Reader::new(&config.kafka, &format!("{}.dead-letters", config.kafka.group_prefix))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use claims_ingress::publisher::{HEADER_SOURCE_FILE, HEADER_SOURCE_LINE};
+    use claims_runtime::dead_letter::{HEADER_FAILED_AT_MS, HEADER_OFFSET, HEADER_PARTITION, HEADER_TOPIC};
 
-    fn letter(offset: i64, headers: &[(&str, &str)]) -> Letter {
+    fn line(offset: i64, state: CaseState, headers: &[(&str, &str)]) -> Line {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        Letter { partition: 0, offset, key: None, payload_bytes: Some(9), headers: headers.collect() }
-    }
-
-    #[test]
-    fn places_are_partition_and_offset() {
-        assert_eq!("2:17".parse(), Ok(Place { partition: 2, offset: 17 }));
-        for wrong in ["", "2", "2:", ":17", "-1:17", "2:-1", "a:b"] {
-            assert!(wrong.parse::<Place>().is_err(), "{wrong}");
-        }
+        let letter = Letter {
+            partition: 0,
+            offset,
+            key: None,
+            payload_bytes: Some(9),
+            headers: headers.collect(),
+            written_at_ms: 0,
+            raw_key: None,
+        };
+        let settled_at = (state != CaseState::Open).then(|| time_text(1_752_000_100_000));
+        Line { letter, refused: 2, retries: 1, state, settled_at }
     }
 
     #[test]
     fn refused_records_as_a_table() {
-        let letters = [
-            letter(
+        let lines = [
+            line(
                 16,
+                CaseState::Open,
                 &[
                     (HEADER_TOPIC, "claims.events.v1"),
                     (HEADER_PARTITION, "3"),
@@ -349,8 +443,9 @@ mod tests {
                     (HEADER_FAILED_AT_MS, "1752000000000"),
                 ],
             ),
-            letter(
+            line(
                 17,
+                CaseState::Discarded,
                 &[
                     (HEADER_PROCESSOR, "ingress"),
                     (HEADER_REASON, "invalid-date"),
@@ -359,8 +454,7 @@ mod tests {
                 ],
             ),
         ];
-        insta::assert_snapshot!(list_text(&letters));
-        assert!(letters[0].matches(Some("analytics"), None));
-        assert!(!letters[0].matches(Some("analytics"), Some("invalid-date")));
+        insta::assert_snapshot!(list_text(&lines, false));
+        insta::assert_snapshot!("refused_records_with_their_states", list_text(&lines, true));
     }
 }

@@ -13,3 +13,4 @@ pub mod schemas;
 pub mod tail;
 pub mod topics;
 pub mod topology;
+pub mod verify;

@@ -1,16 +1,14 @@
 //! `claims tail`: events as they come, decoded.
 
 use crate::{
+    decoder::Decoder,
     exit::NoTopic,
     output,
     reader::{Polled, Reader},
 };
-use anyhow::Context;
-use claims_runtime::{ResolveError, SchemaResolver};
-use claims_schemas::{DecodeError, Event, EventType, SchemaCache, json};
+use claims_schemas::{Event, EventType, json};
 use claims_topology::{
     Config,
-    registry::RegistryResolver,
     topics::{HEADER_EVENT_TYPE, HEADER_TENANT},
 };
 use rdkafka::{
@@ -61,35 +59,6 @@ pub struct TailArgs {
 const POLL_WAIT: Duration = Duration::from_millis(100);
 /// Of an event's data, so much is shown on its line.
 const MAX_DATA_CHARS: usize = 160;
-
-struct Decoder {
-    schemas: SchemaCache,
-    resolver: RegistryResolver,
-}
-
-impl Decoder {
-    fn new(config: &Config) -> anyhow::Result<Self> {
-        let schemas = SchemaCache::default();
-        let resolver = RegistryResolver::new(config, schemas.clone())?;
-        Ok(Self { schemas, resolver })
-    }
-
-    /// The event, or in words why there is none. An error only where the registry is away.
-    async fn decode(&self, payload: &[u8]) -> anyhow::Result<Result<Event, String>> {
-        let schema_id = match self.schemas.decode(payload) {
-            Ok(event) => return Ok(Ok(event)),
-            Err(DecodeError::SchemaMissing(schema_id)) => schema_id,
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        match self.resolver.resolve(schema_id).await {
-            Ok(()) => Ok(self.schemas.decode(payload).map_err(|error| error.to_string())),
-            Err(error @ ResolveError::Unavailable(_)) => {
-                Err(error).context("fetching the schema of a record (is registry.url right?)")
-            }
-            Err(error) => Ok(Err(error.to_string())),
-        }
-    }
-}
 
 /// Runs the command.
 pub async fn run(args: TailArgs, config: &Config) -> anyhow::Result<ExitCode> {

@@ -1,0 +1,5 @@
+//! What `claims verify` is made of: which claims, folding the log, comparing views.
+
+pub mod log;
+pub mod sample;
+pub mod views;

@@ -1,0 +1,86 @@
+//! What a row of `claim_by_id` must look like, and how one differs.
+
+use super::ClaimView;
+use crate::cql::rows::decimal;
+use chrono::{DateTime, Utc};
+use claims_schemas::{ClaimState, Timestamp, events::Money};
+
+impl ClaimView {
+    /// The row of a claim in this state.
+    pub fn of(state: &ClaimState) -> Self {
+        let at = |at: Option<Timestamp>| at.and_then(|at| DateTime::<Utc>::from_timestamp_millis(at.0));
+        let amount = |money: &Option<Money>| money.as_ref().map(|m| decimal(m.amount));
+        let currency = |money: &Option<Money>| money.as_ref().and_then(|m| m.currency.clone());
+        let count = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+        Self {
+            tenant_id: state.tenant_id.clone(),
+            claim_id: state.claim_id.clone(),
+            status: state.status().as_str().to_owned(),
+            status_since: at((state.status.version > 0).then_some(state.status_since)),
+            source: state.source.clone(),
+            customer_id: state.customer_id.value.clone(),
+            customer_name: state.customer_name.value.clone(),
+            customer_email: state.customer_email.value.clone(),
+            claim_type: state.claim_type.value.clone(),
+            title: state.title.value.clone(),
+            description: state.description.value.clone(),
+            product_id: state.product_id.value.clone(),
+            order_id: state.order_id.value.clone(),
+            urgency: state.urgency.value.map(|urgency| urgency.as_str().to_owned()),
+            claimed_amount: amount(&state.claimed.value),
+            claimed_currency: currency(&state.claimed.value),
+            agent_id: state.agent_id.value.clone(),
+            agent_name: state.agent_name.value.clone(),
+            estimated_resolution_at: at(state.estimated_resolution_at.value),
+            resolution: state.resolution.value.clone(),
+            resolution_type: state.resolution_type.value.clone(),
+            customer_satisfaction: state.customer_satisfaction.value.clone(),
+            follow_up_required: state.follow_up_required.value,
+            replacement_tracking: state.replacement_tracking.value.clone(),
+            settled_amount: amount(&state.settled.value),
+            settled_currency: currency(&state.settled.value),
+            created_at: at(state.created_at.value),
+            resolved_at: at(state.resolved_at.value),
+            closed_at: at(state.closed_at.value),
+            updated_at: at(state.updated_at.value),
+            reopen_count: count(state.reopen_count),
+            reassignment_count: count(state.reassignment_count),
+            note_count: count(state.note_count),
+            version: state.version() as i64,
+            revision: state.revision() as i64,
+        }
+    }
+
+    /// Names of the columns in which two rows differ; no values: they may be personal data.
+    pub fn differing_columns(&self, other: &Self) -> Vec<&'static str> {
+        macro_rules! differing {
+            ($($column:ident)*) => {
+                [$((stringify!($column), self.$column != other.$column)),*]
+            };
+        }
+        let columns = differing!(
+            tenant_id claim_id status status_since source customer_id customer_name customer_email claim_type title
+            description product_id order_id urgency claimed_amount claimed_currency agent_id agent_name
+            estimated_resolution_at resolution resolution_type customer_satisfaction follow_up_required
+            replacement_tracking settled_amount settled_currency created_at resolved_at closed_at updated_at
+            reopen_count reassignment_count note_count version revision
+        );
+        columns.into_iter().filter(|(_, differs)| *differs).map(|(column, _)| column).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_that_differ_are_named() {
+        let row = ClaimView::of(&ClaimState::empty("t", "c"));
+        assert_eq!(row.status, "UNKNOWN");
+        let mut other = row.clone();
+        assert_eq!(row.differing_columns(&other), Vec::<&str>::new());
+        other.status = "CLOSED".into();
+        other.revision = 9;
+        assert_eq!(row.differing_columns(&other), ["status", "revision"]);
+    }
+}
