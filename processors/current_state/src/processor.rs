@@ -42,6 +42,8 @@ pub struct ClaimWrite {
     pub left: Vec<Place>,
     /// Timeline entries of the batch's events.
     pub timeline: Vec<TimelineEntry>,
+    /// The records that it stands for, in order; without those that only fill the store.
+    pub origins: Vec<Origin>,
 }
 
 /// The processor.
@@ -98,9 +100,8 @@ struct OpenClaim {
     /// What it stood under before the batch and within it.
     values: Values,
     timeline: Vec<TimelineEntry>,
-    last: Origin,
-    /// Whether any of its records is more than a filling of the store.
-    visible: bool,
+    /// Its records that are more than a filling of the store.
+    origins: Vec<Origin>,
     /// Whether any of its records was folded before. Whatever was lost of its rows meanwhile, or left behind by offsets
     /// that had jumped forward, is put right: all of its earlier places are deleted.
     replayed: bool,
@@ -265,7 +266,7 @@ impl Partition {
         let mut loaded = None;
         let held = match self.open.get_mut(key.as_slice()) {
             Some(held) => held,
-            None => loaded.insert(OpenClaim::new(self.load(&key, event)?, origin)),
+            None => loaded.insert(OpenClaim::new(self.load(&key, event)?)),
         };
         let before = held.claim.state.status();
         let mut effect = Effect::AlreadyThere;
@@ -306,9 +307,10 @@ impl Partition {
                 }
             }
         }
-        held.last = origin;
-        held.visible |= visible;
-        let mut bytes = held.note(event);
+        if visible {
+            held.origins.push(origin);
+        }
+        let mut bytes = held.note(event) + size_of::<Origin>();
         if let Some(held) = loaded {
             bytes += held.claim.approximate_bytes() + key.len() + OVERHEAD_BYTES;
             self.open.insert(key.into_boxed_slice(), held);
@@ -329,7 +331,7 @@ impl Partition {
     fn close(&mut self, number: i32, batch_id: u64, rows: &mut Rows<Arc<ClaimWrite>>, counts: &mut Counts) {
         let mut closed = HashMap::with_capacity(self.open.len());
         for (key, held) in self.open.drain() {
-            let OpenClaim { mut claim, values, timeline, last, visible, replayed } = held;
+            let OpenClaim { mut claim, values, timeline, origins, replayed } = held;
             claim.ever_set.add_state(&claim.state);
             if let Some(what) = claim.state.contradiction() {
                 counts.contradictions += 1;
@@ -337,8 +339,9 @@ impl Partition {
             }
             let values = if claim.disordered || replayed { &claim.history } else { &values };
             let left = values.left(&claim.state);
-            let row = Arc::new(ClaimWrite { partition: number, claim, left, timeline });
-            if visible {
+            let last = origins.last().copied();
+            let row = Arc::new(ClaimWrite { partition: number, claim, left, timeline, origins });
+            if let Some(last) = last {
                 // What it holds was accounted for record by record.
                 rows.push(last, Arc::clone(&row), 0);
             }
@@ -354,12 +357,12 @@ impl Partition {
 }
 
 impl OpenClaim {
-    fn new(claim: Claim, last: Origin) -> Self {
+    fn new(claim: Claim) -> Self {
         let mut values = Values::default();
         if claim.state.revision() > 0 {
             values.add_state(&claim.state);
         }
-        Self { claim, values, timeline: Vec::new(), last, visible: false, replayed: false }
+        Self { claim, values, timeline: Vec::new(), origins: Vec::new(), replayed: false }
     }
 
     /// Adds the event's timeline entry; of an erased claim only its erasure is told. Answers with the bytes held.

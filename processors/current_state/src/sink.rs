@@ -1,7 +1,7 @@
 //! The half of the stage that does I/O: the tables and the state topic, both before a batch counts as written.
 
 use crate::{cql::CqlSink, processor::ClaimWrite, retried::RetriedLookup, state_topic::StatePublisher};
-use claims_runtime::{Batch, Sink, SinkError};
+use claims_runtime::{Batch, Origin, Sink, SinkError};
 use std::sync::Arc;
 
 /// Writes a batch to the CQL tables and to the state topic.
@@ -32,6 +32,10 @@ impl Sink for CurrentStateSink {
             Some(retried) => retried.look_up(partitions).await,
             None => Ok(()),
         }
+    }
+
+    fn folded<'a>(&self, row: &'a Self::Row) -> &'a [Origin] {
+        &row.origins
     }
 
     async fn write(&self, batch: &Batch<Self::Row>) -> Result<(), SinkError> {

@@ -64,7 +64,10 @@ impl<S: Sink> Delivery<'_, S> {
                     parts.push(right);
                     parts.push(left);
                 }
-                Err(origin) => refused.push((origin, detail)),
+                Err(part) => {
+                    let origins = refused_records(self.sink, &part);
+                    refused.extend(origins.into_iter().map(|origin| (origin, detail.clone())));
+                }
             }
         }
         if retry.is_some() {
@@ -133,14 +136,14 @@ impl<S: Sink> Delivery<'_, S> {
 }
 
 /// Splits a refused batch near its middle, between two records where rows of one stand together. A batch whose rows
-/// all stem from one record can't be split: that record is the bad one.
-fn split<R>(mut batch: Batch<R>) -> Result<(Batch<R>, Batch<R>), Origin> {
+/// all stem from one record can't be split, and is given back: what they stand for is bad.
+fn split<R>(mut batch: Batch<R>) -> Result<(Batch<R>, Batch<R>), Batch<R>> {
     let origins = &batch.origins;
     let half = origins.len() / 2;
     let is_border = |i: &usize| origins[*i] != origins[*i - 1];
     let border = (half.max(1)..origins.len()).find(is_border).or_else(|| (1..half).rev().find(is_border));
     let Some(border) = border else {
-        return Err(origins.first().copied().unwrap_or(Origin { partition: -1, offset: -1 }));
+        return Err(batch);
     };
     let right_rows = batch.rows.split_off(border);
     let right_origins = batch.origins.split_off(border);
@@ -155,6 +158,15 @@ fn split<R>(mut batch: Batch<R>) -> Result<(Batch<R>, Batch<R>), Origin> {
     };
     let left = part(batch.rows, batch.origins, batch.topic.clone());
     Ok((left, part(right_rows, right_origins, batch.topic)))
+}
+
+/// Every record that the rows of a part stand for, in order.
+fn refused_records<S: Sink>(sink: &S, part: &Batch<S::Row>) -> Vec<Origin> {
+    let folded = part.rows.iter().flat_map(|row| sink.folded(row));
+    let mut origins: Vec<Origin> = part.origins.iter().chain(folded).copied().collect();
+    origins.sort_unstable();
+    origins.dedup();
+    origins
 }
 
 /// What these origins cover.

@@ -19,7 +19,7 @@ fn batch(origins: &[(i32, i64)]) -> Batch<usize> {
 fn rows_of_one_record_stay_together() {
     let (left, right) = split(batch(&[(0, 1), (0, 2), (0, 2), (0, 2)])).unwrap();
     assert_eq!((left.rows, right.rows), (vec![0], vec![1, 2, 3]));
-    assert_eq!(split(batch(&[(0, 2), (0, 2)])).unwrap_err(), Origin { partition: 0, offset: 2 });
+    assert_eq!(split(batch(&[(0, 2), (0, 2)])).unwrap_err().rows, vec![0, 1]);
 }
 
 #[test]
@@ -34,6 +34,36 @@ fn parts_say_what_they_cover() {
     assert_eq!(left.ranges, vec![range(0, 1, 1, 1), range(1, 5, 5, 1)]);
     assert_eq!(right.ranges, vec![range(0, 3, 3, 1), range(1, 9, 9, 1)]);
     assert_eq!((left.id, left.attempt, right.attempt), (7, 1, 1));
+}
+
+/// Each row stands for the records that it holds.
+struct Folding;
+
+impl Sink for Folding {
+    type Row = Vec<Origin>;
+
+    async fn write(&self, _: &Batch<Self::Row>) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn folded<'a>(&self, row: &'a Self::Row) -> &'a [Origin] {
+        row
+    }
+}
+
+#[test]
+fn with_a_row_every_record_folded_into_it_is_refused() {
+    let at = |offset| Origin { partition: 0, offset };
+    let part = Batch {
+        id: 1,
+        topic: "t".into(),
+        rows: vec![vec![at(3), at(5), at(9)]],
+        origins: vec![at(9)],
+        ranges: vec![],
+        attempt: 1,
+        is_retry: false,
+    };
+    assert_eq!(refused_records(&Folding, &part), vec![at(3), at(5), at(9)]);
 }
 
 proptest! {
@@ -53,8 +83,9 @@ proptest! {
                     parts.push(right);
                     parts.push(left);
                 }
-                Err(origin) => {
-                    prop_assert!(mine_origins.iter().all(|o| *o == origin));
+                Err(part) => {
+                    prop_assert!(mine_origins.iter().all(|o| *o == mine_origins[0]));
+                    prop_assert_eq!(&part.rows, &mine);
                     rows.extend(mine);
                 }
             }

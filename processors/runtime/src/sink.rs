@@ -73,6 +73,13 @@ pub trait Sink: Send + Sync + 'static {
     /// Writes a batch; `Ok` means durable.
     fn write(&self, batch: &Batch<Self::Row>) -> impl Future<Output = Result<(), SinkError>> + Send;
 
+    /// All records that a row stands for, where it stands for more than the one it came from: if the row is refused, so
+    /// are they.
+    fn folded<'a>(&self, row: &'a Self::Row) -> &'a [Origin] {
+        let _ = row;
+        &[]
+    }
+
     /// How many batches may be written at the same time. More than one only where batches commute.
     fn max_batches_in_flight(&self) -> usize {
         1

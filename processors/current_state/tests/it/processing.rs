@@ -85,6 +85,8 @@ fn a_claim_is_written_once_per_batch_with_its_last_state() {
     let at = second.rows.iter().position(|row| row.claim.state.claim_id == "c").unwrap();
     let row = &second.rows[at];
     assert_eq!(second.origins[at].offset, 4, "a row stands for its last record");
+    let stands_for: Vec<_> = row.origins.iter().map(|origin| origin.offset).collect();
+    assert_eq!(stands_for, [1, 2, 4], "if it is refused, so are they all");
     assert_eq!(row.claim.state.revision(), 4);
     assert_eq!(row.timeline.len(), 3);
     let mut left: Vec<_> = row.left.iter().map(|p| (p.view, p.key.as_str())).collect();

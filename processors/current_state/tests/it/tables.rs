@@ -46,7 +46,7 @@ fn write(claim: &mut Claim, events: &[Event]) -> Arc<ClaimWrite> {
     }
     let left = values.left(&claim.state);
     let timeline = events.iter().map(TimelineEntry::of).collect();
-    Arc::new(ClaimWrite { partition: 0, claim: claim.clone(), left, timeline })
+    Arc::new(ClaimWrite { partition: 0, claim: claim.clone(), left, timeline, origins: Vec::new() })
 }
 
 #[tokio::test]

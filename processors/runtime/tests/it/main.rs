@@ -7,9 +7,6 @@ mod delivery;
 mod fixture;
 mod progress;
 mod rebalance;
-<<<<<<< HEAD
 mod replay;
-=======
 mod retry;
->>>>>>> d0f55a7 (Refused records can be given to their processor once more; what was read, sent and committed is checked)
 mod schemas;
