@@ -10,3 +10,4 @@ mod registry;
 mod reimport;
 mod replay;
 mod support;
+mod verify;

@@ -254,7 +254,7 @@ async fn settle(config: Config, chosen: Chosen, control: Option<Vec<String>>) ->
     let shared = config.clone();
     let book =
         tokio::task::spawn_blocking(move || read(&shared, Book::looking_for(&named), &filter)).await??;
-    let cases: Vec<_> = match places.is_empty() {
+    let mut cases: Vec<_> = match places.is_empty() {
         true => book.wanted(false),
         false => places
             .iter()
@@ -262,6 +262,9 @@ async fn settle(config: Config, chosen: Chosen, control: Option<Vec<String>>) ->
             .collect::<Result<_, _>>()
             .map_err(anyhow::Error::msg)?,
     };
+    // By offset: the audit appends in that order only.
+    cases.sort_by_key(|(identity, _)| *identity);
+    cases.dedup_by_key(|(identity, _)| *identity);
     let mut done = Vec::new();
     for cases in cases.chunks(MAX_AT_ONCE) {
         let wanted = cases.iter().filter_map(|(_, case)| case.place()).collect();

@@ -98,7 +98,7 @@ fn records_that_are_no_events_do_not_stop_tail() {
 #[test]
 fn dead_letters_are_listed_counted_and_shown() {
     let scene = Scene::prepared();
-    assert!(scene.stdout(0, &["dead-letters", "list"]).contains("no dead letters"));
+    assert!(scene.stdout(0, &["dead-letters", "list"]).contains("no open dead letters"));
     let topic = &scene.config.topics.dead_letters;
     let producer: BaseProducer = client_config(&scene.config.kafka).create().unwrap();
     for (n, reason) in ["malformed", "superseded", "malformed"].into_iter().enumerate() {
