@@ -62,8 +62,8 @@ fn command(namespace: &Namespace) -> Result<Command> {
 
 /// Everything of Kafka's and what it needs. Other services keep their jars in the same place, and some would clash.
 fn jars(folder: &Path) -> Vec<PathBuf> {
-    const NEEDED: [&str; 4] =
-        ["org/apache/kafka", "net/sf/jopt-simple", "org/slf4j", "com/fasterxml/jackson"];
+    const NEEDED: [&str; 5] =
+        ["org/apache/kafka", "net/sf/jopt-simple", "org/slf4j", "com/fasterxml/jackson", "com/google/re2j"];
     let mut jars = Vec::new();
     for needed in NEEDED {
         collect(&folder.join(needed), &mut jars);

@@ -1,12 +1,16 @@
 //! Offset resets of every processor, by our command and by Kafka's own tool: the views stay what they were, and views
 //! that had lost rows are whole again.
 
-use crate::support::{LIMIT, assert_views, fresh, generate, head, ingest, remove, stop};
+use crate::support::{LIMIT, assert_views, fresh, generate, head, ingest, process, remove, stop, until};
 use anyhow::{Context, Result};
 use claims_verifier::{
     checks, kafka_tool,
     model::Model,
     pipeline::{PROCESSORS, Pipeline, Running},
+};
+use rdkafka::{
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
 };
 use std::{
     path::{Path, PathBuf},
@@ -201,5 +205,43 @@ async fn a_jump_forward_says_what_it_leaves_out_and_a_replay_mends_it() -> Resul
     assert_read_again(&report, 3, input.records)?;
     assert_views(&pipeline, &input.model).await?;
     process.stop().await?;
+    remove(pipeline).await
+}
+
+/// Starts a processor that must end by itself; the end of its log.
+async fn fails(pipeline: &Pipeline, processor: &str) -> Result<String> {
+    let mut running = pipeline.start(processor)?;
+    let mut said = String::new();
+    until(&format!("{processor} ends"), || {
+        said = running.check().err().map(|error| error.to_string()).unwrap_or_default();
+        Ok(!said.is_empty())
+    })
+    .await?;
+    Ok(said)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_made_anew_is_taken_only_on_purpose() -> Result<()> {
+    let pipeline = fresh("anew", 2)?;
+    let file = generate(&pipeline, 2_000, 23)?;
+    ingest(&pipeline, &file)?;
+    process(&pipeline).await?;
+
+    let events = pipeline.namespace.events_topic.clone();
+    let admin: AdminClient<DefaultClientContext> = pipeline.namespace.kafka_client().create()?;
+    admin.delete_topics(&[&events], &AdminOptions::new()).await?;
+    until("the topic is made anew", || Ok(pipeline.output(&["topics", "apply"])?.status.success())).await?;
+    ingest(&pipeline, &file)?;
+    for processor in ["current-state", "analytics"] {
+        let said = fails(&pipeline, processor).await?;
+        assert!(said.contains(&format!("claims replay {processor} --to-beginning")), "{said}");
+        pipeline.run(&["replay", processor, "--to-beginning"])?;
+    }
+    let said = fails(&pipeline, "audit").await?;
+    assert!(said.contains("made anew") && said.contains("empty store"), "{said}");
+    std::fs::rename(pipeline.namespace.audit_dir(), pipeline.namespace.dir.join("former-audit"))?;
+    pipeline.run(&["replay", "audit", "--to-beginning"])?;
+    process(&pipeline).await?;
+    assert_views(&pipeline, &Model::from_ndjson(&file)?).await?;
     remove(pipeline).await
 }

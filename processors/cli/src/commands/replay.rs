@@ -138,8 +138,12 @@ pub async fn run(args: ReplayArgs, config: Config) -> anyhow::Result<ExitCode> {
                 Group::new(&config, planned.processor)?.refuse_members()?;
             }
         }
-        for planned in &mut plans {
-            replay.carry_out(planned).await?;
+        for index in 0..plans.len() {
+            let done: Vec<_> = plans[..index].iter().map(|planned| planned.processor).collect();
+            replay.carry_out(&mut plans[index]).await.with_context(|| match done.is_empty() {
+                true => "nothing else was changed".to_owned(),
+                false => format!("the offsets of {} are set already", done.join(", ")),
+            })?;
         }
         if args.wait || (args.restart && !args.no_wait) {
             for planned in &mut plans {
@@ -188,11 +192,11 @@ impl Replay<'_> {
             let urls = control::urls(self.config, processor, &self.args.control)?;
             stopped = control::stop(&urls, processor).await?;
         }
-        let committed = self.commit(planned).await;
+        let committed = self.commit(planned, !stopped.is_empty()).await;
         let started = stopped.start().await;
         committed.with_context(|| match stopped.is_empty() {
-            true => format!("{processor}: no offset was changed"),
-            false => format!("{processor}: no offset was changed, and it was started again"),
+            true => format!("{processor}: its offsets were not set"),
+            false => format!("{processor}: its offsets were not set, and it was started again"),
         })?;
         started.with_context(|| {
             format!(
@@ -204,10 +208,10 @@ impl Replay<'_> {
         Ok(())
     }
 
-    async fn commit(&self, planned: &mut Planned) -> anyhow::Result<()> {
+    async fn commit(&self, planned: &mut Planned, is_stopped: bool) -> anyhow::Result<()> {
         let group = Group::new(self.config, planned.processor)?;
         if self.args.restart {
-            group.wait_until_empty().await?;
+            group.wait_until_empty(is_stopped).await?;
             // It has read on since the plan was shown.
             let at_rest = self.plan(planned.processor).await?;
             plan::refuse_what_is_unsound(self.config, &at_rest).await?;

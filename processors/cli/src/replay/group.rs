@@ -72,8 +72,9 @@ impl Group {
         )
     }
 
-    /// Waits until nobody is in the group.
-    pub async fn wait_until_empty(&self) -> anyhow::Result<()> {
+    /// Waits until nobody is in the group. If nobody was asked to leave it, there is nothing to wait for: then members are
+    /// an error at once.
+    pub async fn wait_until_empty(&self, is_leaving: bool) -> anyhow::Result<()> {
         let begun = Instant::now();
         loop {
             let group = self.clone();
@@ -81,13 +82,13 @@ impl Group {
             if members.is_empty() {
                 return Ok(());
             }
-            if begun.elapsed() >= EMPTY_LIMIT {
+            if !is_leaving || begun.elapsed() >= EMPTY_LIMIT {
                 bail!(
-                    "group {} is still being read for by {} after {} s; name the status servers of these processes \
-                     with --control, or stop them",
+                    "group {} is still being read for by {}, {} s after those that were reached were stopped; name the \
+                     status servers of these processes with --control, or stop them",
                     self.name,
                     members.join(", "),
-                    EMPTY_LIMIT.as_secs()
+                    begun.elapsed().as_secs()
                 );
             }
             tokio::time::sleep(EMPTY_POLL).await;

@@ -15,7 +15,7 @@ fn note(topic: &Topic, until: i64, max_records_per_s: Option<u32>) -> CommitNote
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_keeps_its_rate_over_restarts_and_ends_where_it_began() {
     let topic = Topic::new(1).await;
-    topic.send_numbers(0..3_000).await;
+    topic.send_numbers(0..9_000).await;
     topic.commit_noted(0, 0, &note(&topic, 600, Some(200)));
     let (sink, begun) = (Recording::new(), Instant::now());
     let running = Running::start(topic.config(quick()), Plain::new(), &sink, Registry::none());
@@ -26,14 +26,14 @@ async fn a_replay_keeps_its_rate_over_restarts_and_ends_where_it_began() {
     assert_eq!(kept, note(&topic, 600, Some(200)), "whoever takes over knows of the replay");
 
     let running = Running::start(topic.config(quick()), Plain::new(), &sink, Registry::none());
-    until("everything", || sink.len() == 3_000).await;
+    until("everything", || sink.len() == 9_000).await;
     let took = begun.elapsed();
     running.stop().await;
     // 600 records at 200 a second, the rest at once. Stops and starts take away from the rate, never add to it.
     assert!(took >= Duration::from_millis(2_900), "{took:?}");
-    assert!(took < Duration::from_secs(12), "the rest was held back, too: {took:?}");
+    assert!(took < Duration::from_secs(30), "the rest was held back, too: {took:?}");
     let kept = topic.committed_noted()[&0].clone();
-    assert_eq!(kept, (3_000, CommitNote { topic_id: topic.id(), replay: None }));
+    assert_eq!(kept, (9_000, CommitNote { topic_id: topic.id(), replay: None }));
 }
 
 #[tokio::test(flavor = "multi_thread")]
