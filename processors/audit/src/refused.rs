@@ -67,7 +67,9 @@ impl RefusedLookup {
         let mut client: rdkafka::ClientConfig = self.client_properties.iter().cloned().collect();
         let consumer: BaseConsumer = client.set("group.id", &self.group_id).create().map_err(|e| away(&e))?;
         let mut list = TopicPartitionList::new();
-        ends.keys().for_each(|&partition| drop(list.add_partition(&self.topic, partition)));
+        for &partition in ends.keys() {
+            list.add_partition(&self.topic, partition);
+        }
         let committed = committed_offsets(&consumer, &list, self.timeout).map_err(|e| away(&e))?;
         ends.retain(|&partition, end| {
             let element = committed.find_partition(&self.topic, partition);
