@@ -6,6 +6,7 @@
 //! - [`store`]: the folder or bucket that they are in.
 //! - [`mod@refused`]: what is rightly missing at the end of a trail, by the dead letters.
 //! - [`sink`]: appends to the chains, once each, and compares what comes again.
+//! - [`mod@restore`]: seeding the topic anew from the trail.
 //! - [`mod@verify`] and [`mod@show`]: what an auditor asks.
 
 pub mod chain;
@@ -14,12 +15,14 @@ pub mod metrics;
 pub mod processor;
 pub mod record;
 pub mod refused;
+pub mod restore;
 pub mod segment;
 pub mod show;
 pub mod sink;
 pub mod store;
 pub mod verify;
 
+pub use restore::{RestoreOptions, Restored, restore};
 pub use show::{ClaimTrail, ShowOptions, show};
 pub use store::SegmentStore;
 pub use verify::{Report, VerifyOptions, verify};

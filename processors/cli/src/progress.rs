@@ -48,6 +48,11 @@ impl Progress {
         Self { bar, begun: Instant::now() }
     }
 
+    /// How much there is in all.
+    pub fn set_length(&self, total: u64) {
+        self.bar.set_length(total);
+    }
+
     /// How far it is.
     pub fn set_position(&self, position: u64) {
         self.bar.set_position(position);

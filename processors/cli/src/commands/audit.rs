@@ -3,10 +3,12 @@
 use crate::{
     exit::FOUND,
     output::{self, line, short},
+    progress::Progress,
 };
 use anyhow::Context;
 use claims_audit::{
-    Report, SegmentStore, ShowOptions, VerifyOptions,
+    Report, RestoreOptions, SegmentStore, ShowOptions, VerifyOptions,
+    restore::RestoreError,
     show::{ClaimTrail, ShownRecord},
     verify::{Anchor, ChainReport, Finding},
 };
@@ -44,6 +46,36 @@ Exit codes: 0 the trail holds, 1 it could not be read, 2 wrong usage, 3 it doesn
 
 Exit codes: 0 found and holds, 1 the trail could not be read or has no such claim, 2 wrong usage, 3 it doesn't hold.")]
     Show(ShowArgs),
+    /// Write the trail back into an empty events topic, after the topic was lost
+    #[command(
+        after_help = "The trail is verified first. Each record goes into its partition in the order of the chain. Offsets are new
+ones, so the restored topic needs a trail of its own: give the audit another store, and keep the old one.
+
+Example, after the events topic was deleted (processors stopped):
+  claims topics apply
+  claims audit restore --from ./audit --dry-run
+  claims audit restore --from ./audit
+  claims --set audit.store=./audit-2 replay all --to-beginning     # and run them with this setting from now on
+
+Exit codes: 0 restored, 1 not (all) restored, 2 wrong usage, 3 the trail doesn't hold."
+    )]
+    Restore(RestoreArgs),
+}
+
+#[derive(Debug, clap::Args)]
+struct RestoreArgs {
+    /// The store with the trail: a folder, or s3://…; without it the configured one (`audit.store`)
+    #[arg(long, value_name = "STORE")]
+    from: Option<String>,
+    /// Write although the topic holds records: events that it holds become copies, which change nothing
+    #[arg(long)]
+    append: bool,
+    /// Verify and count, write nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Print the outcome as JSON
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -74,8 +106,13 @@ struct ShowArgs {
 
 /// Runs the command.
 pub async fn run(args: AuditArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let store = SegmentStore::open_to_read(&config.audit)?;
+    let mut audit = config.audit.clone();
+    if let AuditCommand::Restore(RestoreArgs { from: Some(from), .. }) = &args.command {
+        audit.store.clone_from(from);
+    }
+    let store = SegmentStore::open_to_read(&audit)?;
     match args.command {
+        AuditCommand::Restore(args) => restore(args, &store, config).await,
         AuditCommand::Verify(args) => verify(args, &store).await,
         AuditCommand::Show(args) => show(args, &store, config).await,
     }
@@ -92,6 +129,37 @@ async fn verify(args: VerifyArgs, store: &SegmentStore) -> anyhow::Result<ExitCo
     let report = claims_audit::verify(store, &options).await?;
     if args.json { output::json(&report) } else { print_report(&report) }?;
     Ok(if report.holds { ExitCode::SUCCESS } else { ExitCode::from(FOUND) })
+}
+
+async fn restore(args: RestoreArgs, store: &SegmentStore, config: &Config) -> anyhow::Result<ExitCode> {
+    let topic = config.topics.events.clone();
+    let options = RestoreOptions { topic, append: args.append, dry_run: args.dry_run };
+    let progress = Progress::events(0);
+    let show = |done, total| {
+        progress.set_length(total);
+        progress.set_position(done);
+    };
+    let restored = claims_audit::restore(config, store, &options, &show).await;
+    progress.finish();
+    let restored = match restored {
+        Err(broken @ RestoreError::Broken { .. }) => {
+            eprintln!("error: {broken}");
+            return Ok(ExitCode::from(FOUND));
+        }
+        restored => restored?,
+    };
+    if args.json {
+        output::json(&restored)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let verb = if args.dry_run { "would be written to" } else { "written to" };
+    line(format_args!(
+        "{} events and {} tombstones {verb} topic {}, in {} partitions; {} erased records left out.",
+        restored.events, restored.tombstones, options.topic, restored.partitions, restored.erased
+    ))?;
+    let ids: Vec<String> = restored.schema_ids.keys().map(u32::to_string).collect();
+    line(format_args!("The registry must know these schema ids: {}.", ids.join(", ")))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn show(args: ShowArgs, store: &SegmentStore, config: &Config) -> anyhow::Result<ExitCode> {

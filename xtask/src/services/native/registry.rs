@@ -31,6 +31,8 @@ pub fn command(native: &Native) -> Result<Command> {
         .arg("-Dquarkus.http.host=127.0.0.1")
         .arg("-Dquarkus.datasource.jdbc.min-size=2")
         .arg("-Dquarkus.datasource.jdbc.initial-size=2")
+        // The first connection takes longer than the default of 5 s while the machine is busy with builds.
+        .arg("-Dquarkus.datasource.jdbc.acquisition-timeout=60")
         .arg("-jar")
         .arg(native.layout.unpacked("registry").join(JAR));
     Ok(command)
