@@ -9,5 +9,6 @@ mod kill;
 mod registry;
 mod reimport;
 mod replay;
+mod restore;
 mod support;
 mod verify;
