@@ -85,6 +85,12 @@ impl Pipeline {
         self
     }
 
+    /// The same pipeline with another build of `claims`.
+    pub fn with_binary(mut self, binary: PathBuf) -> Self {
+        self.binary = binary;
+        self
+    }
+
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.binary);
         command

@@ -100,11 +100,16 @@ pub fn each_record(
 }
 
 async fn latest_schema(namespace: &Namespace, subject: &str) -> Result<Schema> {
+    Ok(Schema::parse_str(&latest_schema_text(namespace, subject).await?)?)
+}
+
+/// The newest schema of a subject.
+pub async fn latest_schema_text(namespace: &Namespace, subject: &str) -> Result<String> {
     let url = format!("{}/subjects/{subject}/versions/latest", namespace.registry());
     let answer: serde_json::Value = reqwest::get(&url).await?.error_for_status()?.json().await?;
     let schema =
         answer.get("schema").and_then(serde_json::Value::as_str).context("no schema in the answer")?;
-    Ok(Schema::parse_str(schema)?)
+    Ok(schema.to_owned())
 }
 
 fn claim(fields: &HashMap<String, Value>) -> Result<((String, String), Claim)> {

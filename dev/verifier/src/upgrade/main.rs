@@ -1,0 +1,160 @@
+//! A rolling upgrade: an older and a newer build of `claims` side by side in the same consumer groups, while events come
+//! in and their schema grows by a field. Exit 0 only if every view agrees with the model afterwards.
+//! `cargo xtask upgrade` builds the older one from a commit and runs this.
+
+mod grown;
+
+use anyhow::{Context, Result, ensure};
+use claims_verifier::{
+    checks,
+    model::Model,
+    namespace::{Namespace, REQUEST_TIMEOUT},
+    pipeline::{PROCESSORS, Pipeline, Running},
+    views::topics,
+};
+use clap::Parser;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+/// No step may take longer.
+const LIMIT: Duration = Duration::from_secs(300);
+/// Between two looks at a group or its lag.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// Runs an older and a newer build of `claims` in one group and checks every view.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask upgrade")]
+struct Args {
+    /// The older build of `claims`; the newer one is that beside this program
+    #[arg(long)]
+    older: PathBuf,
+    /// How many events to generate
+    #[arg(long, default_value_t = 30_000)]
+    events: u64,
+    /// Seed of the generated events
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Folder for the run's files
+    #[arg(long, default_value = ".claims/upgrade")]
+    dir: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match upgrade(&Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn upgrade(args: &Args) -> Result<()> {
+    let namespace = Namespace::new("claims_upgrade", &args.dir, 4)?;
+    namespace.reset().await?;
+    let newer = Pipeline::new(namespace)?;
+    let older = newer.clone().with_binary(args.older.canonicalize().context("the older build")?);
+    older.prepare()?;
+    let parts = parts(&newer, args)?;
+
+    println!("» older build: a member of each group, and the first third of the events");
+    let mut former = start(&older, "older")?;
+    ingest(&older, &parts[0])?;
+    println!("» the schema grows by a field; newer members join the older ones");
+    let grown = grown::records(&newer, &parts[1]).await?;
+    let half = grown.records.len() / 2;
+    grown.produce(&newer, ..half)?;
+    let mut current = start(&newer, "newer")?;
+    for processor in PROCESSORS {
+        wait(&format!("two members in the group of {processor}"), || members(&newer, processor, 2)).await?;
+    }
+    grown.produce(&newer, half..)?;
+    wait("both builds are still there", || {
+        former.iter_mut().chain(&mut current).try_for_each(Running::check).map(|()| true)
+    })
+    .await?;
+    println!("» the older members leave, one after the other, under load");
+    ingest(&newer, &parts[2])?;
+    stop(former).await?;
+    newer.wait_until_caught_up(&mut current, LIMIT, |_, _| {}).await?;
+    stop(current).await?;
+
+    println!("» comparing every view with the model");
+    let mut model = Model::default();
+    parts.iter().try_for_each(|part| model.add_ndjson(part))?;
+    let mut records = 0;
+    topics::each_record(&newer.namespace, &newer.namespace.events_topic, |_| {
+        records += 1;
+        Ok(())
+    })?;
+    ensure!(records == model.events_in, "{records} records in the log, {} were sent", model.events_in);
+    checks::assert_agree(&newer, &model, records).await?;
+    println!(
+        "{records} events, {} of them with the new field, through older and newer members: every view agrees.",
+        grown.records.len()
+    );
+    newer.namespace.reset().await
+}
+
+/// The events in three files.
+fn parts(pipeline: &Pipeline, args: &Args) -> Result<[PathBuf; 3]> {
+    let dir = &pipeline.namespace.dir;
+    let file = dir.join("events.ndjson");
+    let (events, seed, output) = (args.events.to_string(), args.seed.to_string(), file.display().to_string());
+    pipeline.run(&["generate", "--events", &events, "--seed", &seed, "--output", &output])?;
+    let text = std::fs::read_to_string(&file)?;
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    let third = lines.len().div_ceil(3).max(1);
+    let mut parts = Vec::new();
+    for (number, lines) in lines.chunks(third).enumerate() {
+        let path = dir.join(format!("part-{number}.ndjson"));
+        std::fs::write(&path, lines.concat())?;
+        parts.push(path);
+    }
+    parts.try_into().map_err(|_| anyhow::anyhow!("--events is too small for three parts"))
+}
+
+fn ingest(pipeline: &Pipeline, file: &Path) -> Result<()> {
+    pipeline.run(&["ingest", "--format", "ndjson", &file.display().to_string()]).map(drop)
+}
+
+fn start(pipeline: &Pipeline, build: &str) -> Result<Vec<Running>> {
+    PROCESSORS
+        .iter()
+        .map(|processor| {
+            let mut running = pipeline.spawn(&format!("{processor}-{build}"), &["run", processor])?;
+            running.processor = (*processor).to_owned();
+            Ok(running)
+        })
+        .collect()
+}
+
+async fn stop(running: Vec<Running>) -> Result<()> {
+    for process in running {
+        let (name, log) = (process.processor.clone(), process.log.clone());
+        let status = process.stop().await?;
+        ensure!(status.success(), "{name} ended with {status}; see {}", log.display());
+    }
+    Ok(())
+}
+
+fn members(pipeline: &Pipeline, processor: &str, wanted: usize) -> Result<bool> {
+    let consumer: BaseConsumer = pipeline.namespace.kafka_client().create()?;
+    let group = pipeline.namespace.group(processor);
+    let list = consumer.fetch_group_list(Some(&group), REQUEST_TIMEOUT)?;
+    Ok(list.groups().iter().any(|g| g.state() == "Stable" && g.members().len() == wanted))
+}
+
+async fn wait(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
+    let begun = Instant::now();
+    while !condition()? {
+        ensure!(begun.elapsed() < LIMIT, "not within {} s: {what}", LIMIT.as_secs());
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
+}
