@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::services::{self, ModeArgs};
+use xtask::services::{self, ModeArgs};
 
 /// Runs the demo with these arguments; whether every view agreed. The services stay up, to be looked at.
 pub fn run(mode: ModeArgs, arguments: &[String]) -> Result<bool> {
@@ -17,7 +17,8 @@ pub fn run(mode: ModeArgs, arguments: &[String]) -> Result<bool> {
     Ok(build()? && run_demo(arguments)?)
 }
 
-fn build() -> Result<bool> {
+/// Builds every program of the workspace.
+pub fn build() -> Result<bool> {
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["build", "--workspace", "--bins"])
         .status()

@@ -1,7 +1,7 @@
 //! Development tasks: `cargo xtask up`, `cargo xtask test`, …
 
 mod demo;
-mod services;
+mod faults;
 mod test;
 
 use std::process::ExitCode;
@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use services::{ModeArgs, Service};
+use xtask::services::{self, ModeArgs, Service};
 
 /// Services, the demo and the tests of this workspace.
 #[derive(Debug, Parser)]
@@ -60,6 +60,13 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Break processes, services and the network under load on services of its own, and check every view
+    #[command(disable_help_flag = true)]
+    Faults {
+        /// See `cargo xtask faults --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Start the services, then check the format, run clippy and every test
     Test,
     /// Resolve dev/downloads.toml anew and pin the files in dev/downloads.lock
@@ -79,6 +86,7 @@ fn run(cli: Cli) -> Result<bool> {
         }
         Task::Wipe { all } => services::wipe(cli.mode, all).map(|()| true),
         Task::Demo { arguments } => demo::run(cli.mode, &arguments),
+        Task::Faults { arguments } => faults::run(&arguments),
         Task::Test => test::run(cli.mode),
         Task::LockDownloads => services::lock_downloads().map(|()| true),
     }

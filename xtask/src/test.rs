@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::services::{self, ModeArgs};
+use xtask::services::{self, ModeArgs};
 
 /// One step; all run through cargo, with the same profile, so that nothing is built twice.
 struct Phase {

@@ -26,6 +26,8 @@ pub struct Namespace {
     pub partitions: i32,
     /// The events topic; of another namespace where one log feeds two sets of views.
     pub events_topic: String,
+    /// Kafka's bootstrap servers.
+    pub bootstrap_servers: String,
     port_offset: u16,
 }
 
@@ -39,16 +41,24 @@ impl Namespace {
         std::fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
         let dir = dir.canonicalize()?;
         let events_topic = format!("{name}.claims.events.v1");
-        Ok(Self { name: name.to_owned(), dir, partitions, events_topic, port_offset })
+        let bootstrap_servers = format!("127.0.0.1:{}", 9092 + port_offset);
+        Ok(Self { name: name.to_owned(), dir, partitions, events_topic, bootstrap_servers, port_offset })
+    }
+
+    /// The same on services whose ports are shifted by `offset`, whatever the environment says.
+    pub fn shifted(mut self, offset: u16) -> Self {
+        self.bootstrap_servers = format!("127.0.0.1:{}", 9092 + offset);
+        self.port_offset = offset;
+        self
     }
 
     fn address(&self, port: u16) -> String {
         format!("127.0.0.1:{}", port + self.port_offset)
     }
 
-    /// Kafka's bootstrap server.
+    /// Kafka's bootstrap servers.
     pub fn kafka(&self) -> String {
-        self.address(9092)
+        self.bootstrap_servers.clone()
     }
 
     /// Base URL of the registry's Confluent API.

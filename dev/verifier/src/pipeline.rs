@@ -86,8 +86,8 @@ impl Pipeline {
     }
 
     /// The same pipeline with another build of `claims`.
-    pub fn with_binary(mut self, binary: PathBuf) -> Self {
-        self.binary = binary;
+    pub fn with_binary(mut self, binary: &Path) -> Self {
+        self.binary = binary.to_owned();
         self
     }
 
@@ -222,11 +222,26 @@ impl Running {
 
     /// Notes its memory; an error with the end of its log if it has died.
     pub fn check(&mut self) -> Result<()> {
-        self.peak_rss_kib = self.peak_rss_kib.max(peak_rss_kib(self.child.id()).unwrap_or(0));
-        if let Some(status) = self.child.try_wait()? {
-            bail!("{} ended with {status}; the end of its log:\n{}", self.processor, tail(&self.log, 20));
+        if let Some(status) = self.look()? {
+            bail!("{} ended with {status}; the end of its log:\n{}", self.processor, self.log_tail(20));
         }
         Ok(())
+    }
+
+    /// Notes its memory; how it ended, if it has.
+    pub fn look(&mut self) -> Result<Option<ExitStatus>> {
+        self.peak_rss_kib = self.peak_rss_kib.max(peak_rss_kib(self.child.id()).unwrap_or(0));
+        Ok(self.child.try_wait()?)
+    }
+
+    /// The last lines of its log.
+    pub fn log_tail(&self, lines: usize) -> String {
+        tail(&self.log, lines)
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        Ok(kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)?)
     }
 
     /// The most memory it has held (resident), in MiB, as of the last look.
@@ -244,7 +259,7 @@ impl Running {
     /// SIGTERM, and its exit status; an error if it takes longer than [`SHUTDOWN_LIMIT`].
     pub async fn stop(mut self) -> Result<ExitStatus> {
         self.check()?;
-        kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGTERM)?;
+        self.signal(Signal::SIGTERM)?;
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait()? {

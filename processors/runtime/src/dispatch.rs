@@ -38,8 +38,14 @@ where
             let batch = &closed.batch;
             self.monitor.inconsistent(self.ranges.sent(batch.id, &batch.ranges, &batch.origins));
             self.queued_bytes += closed.held_bytes;
+            #[cfg(feature = "sabotage")]
+            let batch_id = closed.batch.id;
             self.closed.push_back(closed);
             self.dispatch();
+            #[cfg(feature = "sabotage")]
+            if crate::sabotage::is_asked_for(crate::sabotage::COMMIT_BEFORE_FLUSH) {
+                self.pipeline.complete(batch_id).map_err(|e| self.processor_error(&e))?;
+            }
         }
         Ok(())
     }

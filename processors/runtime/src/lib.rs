@@ -42,6 +42,8 @@ pub mod record;
 pub mod replay;
 pub mod resolver;
 pub mod retry;
+#[cfg(feature = "sabotage")]
+pub mod sabotage;
 pub mod settings;
 pub mod sink;
 pub mod stage;

@@ -149,6 +149,14 @@ where
         if !leaving.lost && touches_open_batch {
             self.close_batch()?;
         }
+        #[cfg(feature = "sabotage")]
+        if crate::sabotage::is_asked_for(crate::sabotage::SKIP_DRAIN) {
+            let batches: Vec<u64> =
+                self.in_flight.keys().copied().chain(self.closed.iter().map(|c| c.batch.id)).collect();
+            for batch_id in batches {
+                self.pipeline.complete(batch_id).map_err(|e| self.processor_error(&e))?;
+            }
+        }
         let timeout = Duration::from_millis(self.config.settings.drain_timeout_ms);
         Ok(Step::Draining { leaving, deadline: Instant::now() + timeout })
     }

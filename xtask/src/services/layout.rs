@@ -12,8 +12,9 @@ pub const PORT_OFFSET_ENV: &str = "CLAIMS_DEV_PORT_OFFSET";
 pub struct Layout {
     /// The workspace root.
     pub root: PathBuf,
-    /// `.claims`, git-ignored: everything the services download, store and log.
+    /// `.claims`, git-ignored: everything the services store and log.
     pub home: PathBuf,
+    cache: PathBuf,
 }
 
 impl Layout {
@@ -28,12 +29,18 @@ impl Layout {
     /// The layout under a given workspace root.
     pub fn at(root: PathBuf) -> Self {
         let home = root.join(".claims");
-        Self { root, home }
+        let cache = home.join("cache");
+        Self { root, home, cache }
+    }
+
+    /// The same downloads with everything else below `.claims/<name>`: for services beside the usual ones.
+    pub fn apart(&self, name: &str) -> Self {
+        Self { home: self.home.join(name), ..self.clone() }
     }
 
     /// Downloads: verified archives and jars, and what was unpacked from them.
     pub fn cache(&self) -> PathBuf {
-        self.home.join("cache")
+        self.cache.clone()
     }
 
     /// Maven's local repository, used in place as the class path.

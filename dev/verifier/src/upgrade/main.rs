@@ -58,7 +58,7 @@ async fn upgrade(args: &Args) -> Result<()> {
     let namespace = Namespace::new("claims_upgrade", &args.dir, 4)?;
     namespace.reset().await?;
     let newer = Pipeline::new(namespace)?;
-    let older = newer.clone().with_binary(args.older.canonicalize().context("the older build")?);
+    let older = newer.clone().with_binary(&args.older.canonicalize().context("the older build")?);
     older.prepare()?;
     let parts = parts(&newer, args)?;
 

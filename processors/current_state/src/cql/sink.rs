@@ -115,6 +115,10 @@ impl CqlSink {
                 }
             }
             for place in &write.left {
+                #[cfg(feature = "sabotage")]
+                if claims_runtime::sabotage::is_asked_for(claims_runtime::sabotage::DROP_PLACE_DELETES) {
+                    continue;
+                }
                 let partition = (place.view, tenant, place.key.as_str(), place.bucket().0, shard);
                 lists.entry(partition).or_default().push(Op::delete(write, place));
             }

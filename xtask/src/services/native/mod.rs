@@ -2,11 +2,12 @@
 
 mod cassandra;
 mod clickhouse;
-mod kafka;
+pub mod cluster;
+pub mod kafka;
 mod registry;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -149,27 +150,7 @@ fn up_one(context: &Context, service: Service) -> Result<bool> {
             (launch(context, service, ports)?, true)
         }
     };
-    let launched = Instant::now();
-    let probe = probe_of(service);
-    while !probe.answers(port) {
-        let log = context.layout.log(service.name());
-        if !record.is_alive() {
-            bail!(
-                "it ended before it was ready; the end of {}:\n{}",
-                log.display(),
-                logs::tail(&log, ERROR_LOG_LINES)
-            );
-        }
-        if launched.elapsed() > READY_TIMEOUT {
-            bail!(
-                "no answer on port {port} after {} s; the end of {}:\n{}",
-                READY_TIMEOUT.as_secs(),
-                log.display(),
-                logs::tail(&log, ERROR_LOG_LINES)
-            );
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    wait_until_ready(&record, probe_of(service), &context.layout.log(service.name()))?;
     if fresh {
         println!(
             "{:<11} ready on 127.0.0.1:{port} after {:.1} s (pid {})",
@@ -181,6 +162,31 @@ fn up_one(context: &Context, service: Service) -> Result<bool> {
         println!("{:<11} already up on 127.0.0.1:{port} (pid {})", service.name(), record.pid);
     }
     Ok(fresh)
+}
+
+/// Waits until the service answers on its first port; an error with the end of its log if it ends or takes too long.
+fn wait_until_ready(record: &Record, probe: Probe, log: &Path) -> Result<()> {
+    let begun = Instant::now();
+    let port = record.ports.first().copied().unwrap_or_default();
+    while !probe.answers(port) {
+        if !record.is_alive() {
+            bail!(
+                "it ended before it was ready; the end of {}:\n{}",
+                log.display(),
+                logs::tail(log, ERROR_LOG_LINES)
+            );
+        }
+        if begun.elapsed() > READY_TIMEOUT {
+            bail!(
+                "no answer on port {port} after {} s; the end of {}:\n{}",
+                READY_TIMEOUT.as_secs(),
+                log.display(),
+                logs::tail(log, ERROR_LOG_LINES)
+            );
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
 }
 
 /// Says so when the service had been started and neither runs nor was stopped by `down`.
@@ -197,7 +203,13 @@ fn report_death(layout: &Layout, service: Service) {
 }
 
 fn launch(context: &Context, service: Service, ports: Vec<u16>) -> Result<Record> {
-    for port in &ports {
+    refuse_taken_ports(&ports)?;
+    let command = command_of(context, service)?;
+    start(command, &context.layout.log(service.name()), &context.layout.run_file(service.name()), ports)
+}
+
+fn refuse_taken_ports(ports: &[u16]) -> Result<()> {
+    for port in ports {
         if is_taken(*port) {
             let who = holder(*port).unwrap_or_else(|| "a process this user cannot see".to_owned());
             bail!(
@@ -205,13 +217,16 @@ fn launch(context: &Context, service: Service, ports: Vec<u16>) -> Result<Record
             );
         }
     }
-    let command = match service {
-        Service::Kafka => kafka::command(context)?,
-        Service::Registry => registry::command(context)?,
-        Service::Cassandra => cassandra::command(context)?,
-        Service::Clickhouse => clickhouse::command(context)?,
-    };
-    start(command, &context.layout.log(service.name()), &context.layout.run_file(service.name()), ports)
+    Ok(())
+}
+
+fn command_of(context: &Context, service: Service) -> Result<Command> {
+    match service {
+        Service::Kafka => kafka::command(context, &kafka::Node::single(&context.ports)),
+        Service::Registry => registry::command(context),
+        Service::Cassandra => cassandra::command(context),
+        Service::Clickhouse => clickhouse::command(context),
+    }
 }
 
 /// Stops those of the given services that were started natively; says nothing of the others.

@@ -1,0 +1,67 @@
+//! Services that are killed and started again.
+
+use crate::{bench::Bench, proxy::Mode};
+use anyhow::{Result, ensure};
+use claims_verifier::namespace::REQUEST_TIMEOUT;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use std::time::{Duration, Instant};
+use xtask::services::{
+    Service,
+    native::cluster::{BROKERS, Member},
+};
+
+/// A broker that was started again has every record again within this time.
+const IN_SYNC_LIMIT: Duration = Duration::from_secs(60);
+
+/// Killed, away for a while, started again.
+pub async fn restart(bench: &mut Bench, service: Service) -> Result<()> {
+    bench.kill_service(Member::Other(service)).await?;
+    bench.pause(200, 2_000).await;
+    bench.start_service(Member::Other(service)).await
+}
+
+/// With the registry a processor goes too, so that somebody needs it: schemas that are known are not asked for again.
+pub async fn registry(bench: &mut Bench) -> Result<()> {
+    let victim = bench.victim()?;
+    bench.kill_service(Member::Other(Service::Registry)).await?;
+    bench.crew.kill((victim, 0))?;
+    bench.pause(500, 3_000).await;
+    bench.start_service(Member::Other(Service::Registry)).await
+}
+
+/// The way to it is slow first, so that an insert is under way at the kill.
+pub async fn clickhouse_mid_insert(bench: &mut Bench) -> Result<()> {
+    let delay = bench.random.millis(100, 400);
+    bench.first_ways()?.clickhouse.set(Mode::Delay(delay));
+    bench.pause(200, 1_200).await;
+    bench.kill_service(Member::Other(Service::Clickhouse)).await?;
+    bench.links.pass();
+    bench.pause(200, 2_500).await;
+    bench.start_service(Member::Other(Service::Clickhouse)).await
+}
+
+/// One broker, whichever; over when all copies of all partitions are in step again, so that the next round may kill
+/// another.
+pub async fn broker(bench: &mut Bench) -> Result<()> {
+    let number = u8::try_from(bench.random.between(0, u64::from(BROKERS)))?;
+    bench.kill_service(Member::Broker(number)).await?;
+    bench.pause(500, 4_000).await;
+    bench.start_service(Member::Broker(number)).await?;
+    let probe: BaseConsumer = bench.namespace.kafka_client().create()?;
+    let begun = Instant::now();
+    loop {
+        let behind = tokio::task::block_in_place(|| behind(&probe))?;
+        if behind == 0 {
+            return Ok(());
+        }
+        ensure!(begun.elapsed() < IN_SYNC_LIMIT, "{behind} partitions have not all their copies in step");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Partitions of which a copy is out of step.
+fn behind(probe: &BaseConsumer) -> Result<usize> {
+    let metadata = probe.fetch_metadata(None, REQUEST_TIMEOUT)?;
+    let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+    Ok(partitions.filter(|partition| partition.isr().len() < partition.replicas().len()).count())
+}

@@ -1,0 +1,342 @@
+//! One round: events in, a fault, recovery without hands, and every view compared with what was acknowledged.
+
+use super::{
+    bench::Bench,
+    crew::{Crew, Role},
+    disk_space::Disk,
+    links::Links,
+    load::{self, Progress},
+    order,
+    random::Random,
+    report::Outcome,
+    scenario::{Fault, Scenario},
+    watch::Watch,
+};
+use anyhow::{Context, Result, ensure};
+use claims_verifier::{checks, model::Model, namespace::Namespace, pipeline::Pipeline};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use xtask::services::native::cluster::Cluster;
+
+/// A processor that is not heard of for so long loses its partitions.
+pub const SESSION_TIMEOUT_MS: u64 = 4_000;
+/// Partitions of the events topic.
+const PARTITIONS: i32 = 6;
+/// Every processor must have committed something this long after the first event.
+const WARM_LIMIT: Duration = Duration::from_secs(60);
+/// Everything must be committed this long after the last event was acknowledged and the fault was over.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(90);
+/// A processor that the fault doesn't concern commits something at least this often.
+const STANDSTILL_LIMIT: Duration = Duration::from_secs(8);
+/// No process may hold more resident memory.
+const MEMORY_LIMIT_MIB: u64 = 512;
+
+/// What all rounds of a run share.
+pub struct Suite {
+    /// The services.
+    pub cluster: Arc<Cluster>,
+    /// The ways to them.
+    pub links: Arc<Links>,
+    /// The shift of every port.
+    pub offset: u16,
+    /// Another build of `claims` than the one beside this program.
+    pub claims: Option<PathBuf>,
+    /// Further environment of every process.
+    pub settings: Vec<(String, String)>,
+}
+
+/// Runs a round; the seed chooses the role that is hit, unless one is given. An error is a problem of the round like any other; everything it made stays behind then.
+pub async fn run(
+    suite: &Suite,
+    scenario: &Scenario,
+    victim: Option<Role>,
+    number: u64,
+    seed: u64,
+) -> Outcome {
+    let begun = Instant::now();
+    let mut outcome = Outcome::new(scenario, number, seed);
+    let mut random = Random::new(seed);
+    let victim = victim.or(random.pick(scenario.victims));
+    outcome.victim = victim.map(Role::name);
+    if let Err(error) = play(suite, scenario, random, victim, &mut outcome).await {
+        outcome.problems.push(format!("{error:#}"));
+    }
+    suite.links.pass();
+    outcome.seconds = begun.elapsed().as_secs_f64();
+    outcome
+}
+
+async fn play(
+    suite: &Suite,
+    scenario: &Scenario,
+    random: Random,
+    victim: Option<Role>,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let name = format!("faults_{}_{:x}", outcome.round, outcome.seed);
+    let dir = suite.cluster.layout().home.join("rounds").join(&name);
+    let pipeline = pipeline(suite, &name, &dir)?;
+    outcome.folder = pipeline.namespace.dir.display().to_string();
+    let disk = match scenario.fault {
+        Fault::DiskFull => Some(Disk::mount(&pipeline.namespace.state_dir())?),
+        _ => None,
+    };
+    let events = prepare(&pipeline, scenario, outcome.seed).await?;
+    let ingress_port = free_port()?;
+    let pipeline = pipeline.with("CLAIMS_INGRESS__LISTEN", &format!("127.0.0.1:{ingress_port}"));
+    let crew = Arc::new(Crew::new(pipeline.clone(), Arc::clone(&suite.links)));
+    for role in Role::ALL {
+        let settings =
+            victim.filter(|&v| v == role).map_or_else(Vec::new, |role| scenario.victim_settings(role));
+        crew.start((role, 0), settings)?;
+    }
+    let mut bench = Bench {
+        cluster: Arc::clone(&suite.cluster),
+        links: Arc::clone(&suite.links),
+        crew: Arc::clone(&crew),
+        namespace: pipeline.namespace.clone(),
+        random,
+        victim,
+        disk,
+        service_kills: 0,
+    };
+    let url = format!("http://127.0.0.1:{ingress_port}/v1/events");
+    let supervisor = {
+        let crew = Arc::clone(&crew);
+        tokio::spawn(async move { crew.supervise().await })
+    };
+    let played = under_load(scenario, &pipeline, &mut bench, url, &events, outcome).await;
+    supervisor.abort();
+    // Only once it is gone may the processes be stopped: it would start them again.
+    let supervised = supervisor.await;
+    outcome.kills = crew.kills() + bench.service_kills;
+    outcome.peaks_mib = crew.peaks_mib();
+    note_exits(scenario, &crew, outcome);
+    played?;
+    if let Ok(supervised) = supervised {
+        supervised?;
+    }
+    crew.stop_all().await?;
+    outcome.peaks_mib = crew.peaks_mib();
+    for (role, mib) in &outcome.peaks_mib {
+        if *mib > MEMORY_LIMIT_MIB {
+            outcome.problems.push(format!("{role} held {mib} MiB, more than {MEMORY_LIMIT_MIB}"));
+        }
+    }
+    verify(&pipeline, &events, outcome).await?;
+    if outcome.problems.is_empty() {
+        drop(bench);
+        pipeline.namespace.reset().await?;
+        std::fs::remove_dir_all(&pipeline.namespace.dir)?;
+    }
+    Ok(())
+}
+
+fn pipeline(suite: &Suite, name: &str, dir: &Path) -> Result<Pipeline> {
+    let mut namespace = Namespace::new(name, dir, PARTITIONS)?.shifted(suite.offset);
+    let nodes = (0..xtask::services::native::cluster::BROKERS).map(|number| suite.cluster.node(number));
+    let nodes: Vec<String> =
+        nodes.map(|node| Ok(format!("127.0.0.1:{}", node?.port))).collect::<Result<_>>()?;
+    namespace.bootstrap_servers = nodes.join(",");
+    let mut pipeline = Pipeline::new(namespace)?;
+    if let Some(claims) = &suite.claims {
+        pipeline = pipeline.with_binary(claims);
+    }
+    pipeline.settings.extend(suite.settings.iter().cloned());
+    let session = SESSION_TIMEOUT_MS.to_string();
+    let common = [
+        ("CLAIMS_TOPICS__REPLICATION_FACTOR", "3"),
+        ("CLAIMS_KAFKA__PROPERTIES__SESSION_TIMEOUT_MS", session.as_str()),
+        ("CLAIMS_KAFKA__PROPERTIES__HEARTBEAT_INTERVAL_MS", "500"),
+        ("CLAIMS_KAFKA__PROPERTIES__RECONNECT_BACKOFF_MAX_MS", "500"),
+        // An answer that doesn't come is missed within seconds, not after a minute.
+        ("CLAIMS_CURRENT_STATE__CQL__REQUEST_TIMEOUT_MS", "3000"),
+        ("CLAIMS_ANALYTICS__CLICKHOUSE__SEND_TIMEOUT_MS", "2000"),
+        ("CLAIMS_ANALYTICS__CLICKHOUSE__END_TIMEOUT_MS", "2000"),
+    ];
+    for (name, value) in common {
+        pipeline = pipeline.with(name, value);
+    }
+    // Small batches and frequent commits: whatever happens, it happens between many of them.
+    let runtime = [
+        ("MAX_BATCH_RECORDS", "1500"),
+        ("MAX_BATCH_AGE_MS", "200"),
+        ("COMMIT_INTERVAL_MS", "300"),
+        ("SINK_RETRY_MAX_BACKOFF_MS", "500"),
+    ];
+    for role in Role::PROCESSORS {
+        for (name, value) in runtime {
+            pipeline = pipeline.with(&role.runtime_variable(name), value);
+        }
+    }
+    Ok(pipeline)
+}
+
+/// Topics, schemas and the round's events.
+async fn prepare(pipeline: &Pipeline, scenario: &Scenario, seed: u64) -> Result<Arc<Vec<String>>> {
+    let making = pipeline.clone();
+    let made = tokio::task::spawn_blocking(move || making.prepare());
+    let generating = pipeline.clone();
+    let events = (scenario.load_s * load::RATE_PER_S).to_string();
+    let file = pipeline.namespace.dir.join("events.ndjson");
+    let output = file.display().to_string();
+    let generated = tokio::task::spawn_blocking(move || {
+        generating.run(&["generate", "--events", &events, "--seed", &seed.to_string(), "--output", &output])
+    });
+    made.await??;
+    generated.await??;
+    Ok(Arc::new(load::read_events(&file)?))
+}
+
+/// The load, and the fault at a chance moment of it; returns when everything is committed.
+async fn under_load(
+    scenario: &Scenario,
+    pipeline: &Pipeline,
+    bench: &mut Bench,
+    url: String,
+    events: &Arc<Vec<String>>,
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let progress: Arc<Progress> = Arc::default();
+    let watch = Watch::start(&pipeline.namespace)?;
+    wait_for_ingress(&url).await?;
+    let sending = tokio::spawn(load::send_all(url, Arc::clone(events), Arc::clone(&progress)));
+    let load_begun = Instant::now();
+    wait_until_warm(scenario, bench, &watch).await?;
+    bench.pause(200, 2_500).await;
+
+    let (met, fault_begun, after_events) =
+        (bench.links.interventions(), Instant::now(), progress.acknowledged());
+    outcome.fault_after_events = after_events;
+    let broken = scenario.run(bench).await;
+    let fault_over = Instant::now();
+    bench.links.pass();
+    broken.context("the fault could not be made")?;
+    outcome.fault_ms = fault_over.duration_since(fault_begun).as_millis() as u64;
+    outcome.interventions = bench.links.interventions() - met;
+    ensure!(
+        !scenario.is_made_by_proxies() || outcome.interventions > 0,
+        "the fault met no traffic: nothing was tested"
+    );
+
+    let sent = sending.await?;
+    outcome.repeated_requests = progress.repeated_requests();
+    outcome.events = progress.acknowledged();
+    let took = sent?;
+    outcome.events_per_s = (events.len() as f64 / took.as_secs_f64()) as u64;
+    let load_over = load_begun + took;
+    for role in Role::PROCESSORS {
+        if bench.victim == Some(role) || scenario.affects.contains(&role) || fault_begun >= load_over {
+            continue;
+        }
+        let still = watch.longest_standstill(role, fault_begun, fault_over.min(load_over));
+        outcome.standstill_ms = outcome.standstill_ms.max(still.as_millis() as u64);
+        if still > STANDSTILL_LIMIT {
+            outcome.problems.push(format!(
+                "{} stood still for {} ms although the fault does not concern it",
+                role.name(),
+                still.as_millis()
+            ));
+        }
+    }
+    let since = fault_over.max(load_over);
+    wait_until_caught_up(pipeline, since).await?;
+    outcome.recovery_ms = since.elapsed().as_millis() as u64;
+    Ok(())
+}
+
+async fn wait_for_ingress(url: &str) -> Result<()> {
+    let begun = Instant::now();
+    let client = reqwest::Client::builder().timeout(Duration::from_secs(2)).build()?;
+    loop {
+        // An empty body is a request without events: it is taken once the way to Kafka is open.
+        let answer = client.post(url).header("content-type", "application/x-ndjson").body("").send().await;
+        if answer.is_ok_and(|answer| answer.status().is_success()) {
+            return Ok(());
+        }
+        ensure!(begun.elapsed() < WARM_LIMIT, "ingress takes no events");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn wait_until_warm(scenario: &Scenario, bench: &Bench, watch: &Watch) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let cold: Vec<&str> = Role::PROCESSORS
+            .into_iter()
+            .filter(|&role| scenario.victim_commits() || bench.victim != Some(role))
+            .filter(|&role| watch.committed(role) == 0)
+            .map(Role::name)
+            .collect();
+        if cold.is_empty() {
+            return Ok(());
+        }
+        ensure!(
+            begun.elapsed() < WARM_LIMIT,
+            "{cold:?} committed nothing within {} s of load",
+            WARM_LIMIT.as_secs()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn wait_until_caught_up(pipeline: &Pipeline, since: Instant) -> Result<()> {
+    let mut left: Vec<Role> = Role::PROCESSORS.to_vec();
+    loop {
+        let mut lags = Vec::new();
+        left.retain(|role| match tokio::task::block_in_place(|| pipeline.lag(role.name())) {
+            Ok((0, _)) => false,
+            Ok((lag, _)) => {
+                lags.push(format!("{}: {lag}", role.name()));
+                true
+            }
+            Err(error) => {
+                lags.push(format!("{}: {error:#}", role.name()));
+                true
+            }
+        });
+        if left.is_empty() {
+            return Ok(());
+        }
+        ensure!(
+            since.elapsed() < RECOVERY_LIMIT,
+            "not caught up {} s after the fault and the load: {}",
+            RECOVERY_LIMIT.as_secs(),
+            lags.join(", ")
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+fn note_exits(scenario: &Scenario, crew: &Crew, outcome: &mut Outcome) {
+    let exits = crew.exits();
+    outcome.ended = exits.len() as u64;
+    for exit in exits.iter().filter(|exit| !scenario.may_end.contains(&exit.role)) {
+        outcome.problems.push(format!("{} ended by itself: {}", exit.role.name(), exit.detail));
+    }
+}
+
+/// Every view against the acknowledged events.
+async fn verify(pipeline: &Pipeline, events: &Arc<Vec<String>>, outcome: &mut Outcome) -> Result<()> {
+    let (log, records) = tokio::task::block_in_place(|| order::check(&pipeline.namespace, events))?;
+    outcome.records = records;
+    let mut model = Model::default();
+    for event in events.iter() {
+        model.add(&serde_json::from_str(event)?)?;
+    }
+    let mut all = checks::all(pipeline, &model, records).await?;
+    all.push(log);
+    for check in all {
+        outcome.problems.extend(check.problems.iter().map(|problem| format!("{}: {problem}", check.name)));
+    }
+    outcome.is_verified = true;
+    Ok(())
+}
+
+fn free_port() -> Result<u16> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    Ok(listener.local_addr()?.port())
+}
