@@ -5,7 +5,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -20,7 +20,7 @@ const MAX_REQUEST_EVENTS: usize = 550;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between two tries of a request that failed.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
-/// The last event must be acknowledged this long after it was due.
+/// A request must be acknowledged this long after its first try.
 const LATEST: Duration = Duration::from_secs(90);
 
 /// How far the load is. Shared with whoever watches.
@@ -28,12 +28,22 @@ const LATEST: Duration = Duration::from_secs(90);
 pub struct Progress {
     acknowledged: AtomicU64,
     repeated_requests: AtomicU64,
+    enough: AtomicBool,
 }
 
 impl Progress {
     /// Events acknowledged so far.
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// The load may end.
+    pub fn set_enough(&self) {
+        self.enough.store(true, Ordering::Relaxed);
+    }
+
+    fn is_enough(&self) -> bool {
+        self.enough.load(Ordering::Relaxed)
     }
 
     /// Requests sent again because they failed or were not answered.
@@ -48,14 +58,18 @@ pub fn read_events(path: &Path) -> Result<Vec<String>> {
     Ok(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
 
-/// Sends all events, the next ones only once those before are acknowledged: a claim has one writer. Returns how long
-/// it took.
-pub async fn send_all(url: String, events: Arc<Vec<String>>, progress: Arc<Progress>) -> Result<Duration> {
+/// Sends events, the next ones only once those before are acknowledged: a claim has one writer. Ends after `at_least`
+/// as soon as `enough` is set, and in any case with the last event. Returns how long it took.
+pub async fn send_all(
+    url: String,
+    events: Arc<Vec<String>>,
+    progress: Arc<Progress>,
+    at_least: Duration,
+) -> Result<Duration> {
     let client = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build()?;
     let begun = Instant::now();
-    let all_due = Duration::from_secs(events.len() as u64 / RATE_PER_S);
     let mut sent = 0;
-    while sent < events.len() {
+    while sent < events.len() && !(begun.elapsed() >= at_least && progress.is_enough()) {
         let due = (begun.elapsed().as_millis() as u64 * RATE_PER_S / 1_000) as usize;
         let ready = due.min(events.len()).saturating_sub(sent);
         if ready < REQUEST_EVENTS && sent + ready < events.len() {
@@ -64,9 +78,10 @@ pub async fn send_all(url: String, events: Arc<Vec<String>>, progress: Arc<Progr
         }
         let batch = &events[sent..sent + ready.min(MAX_REQUEST_EVENTS)];
         let body = batch.join("\n") + "\n";
+        let first_try = Instant::now();
         while let Err(error) = send(&client, &url, body.clone(), batch.len()).await {
             progress.repeated_requests.fetch_add(1, Ordering::Relaxed);
-            if begun.elapsed() > all_due + LATEST {
+            if first_try.elapsed() > LATEST {
                 bail!("ingress does not take events: {error:#}");
             }
             tokio::time::sleep(RETRY_PAUSE).await;

@@ -63,8 +63,6 @@ pub struct Scenario {
     pub affects: &'static [Role],
     /// Roles whose processes may end by themselves, to be started again by their supervisor.
     pub may_end: &'static [Role],
-    /// How long events are sent, in seconds.
-    pub load_s: u64,
 }
 
 const NONE: &[Role] = &[];
@@ -75,7 +73,7 @@ const AU: &[Role] = &[Role::Audit];
 const DATABASES: &[Role] = &[Role::CurrentState, Role::Analytics];
 
 const fn scenario(name: &'static str, what: &'static str, fault: Fault) -> Scenario {
-    Scenario { name, what, fault, victims: NONE, affects: NONE, may_end: NONE, load_s: 9 }
+    Scenario { name, what, fault, victims: NONE, affects: NONE, may_end: NONE }
 }
 
 const ANSWER_500: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/plain\r\nContent-Length: 23\r\n\r\n\
@@ -109,7 +107,6 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         victims: EVERY,
-        load_s: 14,
         ..scenario(
             "zombie",
             "SIGSTOP of a processor beyond its session, and SIGCONT once another has its partitions",
@@ -118,12 +115,10 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         affects: EVERY,
-        load_s: 11,
         ..scenario("members", "consumers of every group join, leave and die continuously", Fault::Members)
     },
     Scenario {
         affects: EVERY,
-        load_s: 14,
         ..scenario("broker", "kill -9 of one of three brokers, and its restart", Fault::Broker)
     },
     Scenario {
