@@ -46,7 +46,12 @@ impl Role {
 
     /// The variable of a setting of its runtime.
     pub fn runtime_variable(self, setting: &str) -> String {
-        format!("CLAIMS_{}__RUNTIME__{setting}", self.name().to_uppercase().replace('-', "_"))
+        self.variable(&format!("RUNTIME__{setting}"))
+    }
+
+    /// The variable of a setting of its own.
+    pub fn variable(self, setting: &str) -> String {
+        format!("CLAIMS_{}__{setting}", self.name().to_uppercase().replace('-', "_"))
     }
 }
 

@@ -25,8 +25,9 @@ use xtask::services::native::cluster::Cluster;
 pub const SESSION_TIMEOUT_MS: u64 = 4_000;
 /// Partitions of the events topic.
 const PARTITIONS: i32 = 6;
-/// Every processor must have committed something this long after the first event.
-const WARM_LIMIT: Duration = Duration::from_secs(60);
+/// Every process must be ready this long after its start, and every processor must have committed something this long
+/// after the first event.
+const WARM_LIMIT: Duration = Duration::from_secs(120);
 /// Events for so long are generated; usually the load ends long before, with the fault.
 const MAX_LOAD_S: u64 = 45;
 /// Events come for so long at least.
@@ -34,7 +35,7 @@ const MIN_LOAD: Duration = Duration::from_secs(9);
 /// The load goes on for so long after the fault.
 const LOAD_AFTER_FAULT: Duration = Duration::from_millis(1_500);
 /// Everything must be committed this long after the last event was acknowledged and the fault was over.
-const RECOVERY_LIMIT: Duration = Duration::from_secs(90);
+const RECOVERY_LIMIT: Duration = Duration::from_secs(120);
 /// A processor that the fault doesn't concern commits something at least this often.
 const STANDSTILL_LIMIT: Duration = Duration::from_secs(8);
 /// No process may hold more resident memory.
@@ -94,9 +95,15 @@ async fn play(
     let ingress_port = free_port()?;
     let pipeline = pipeline.with("CLAIMS_INGRESS__LISTEN", &format!("127.0.0.1:{ingress_port}"));
     let crew = Arc::new(Crew::new(pipeline.clone(), Arc::clone(&suite.links)));
+    let mut health = Vec::new();
     for role in Role::ALL {
-        let settings =
+        let mut settings =
             victim.filter(|&v| v == role).map_or_else(Vec::new, |role| scenario.victim_settings(role));
+        if role != Role::Ingress {
+            let port = free_port()?;
+            settings.push((role.variable("LISTEN"), format!("127.0.0.1:{port}")));
+            health.push(format!("http://127.0.0.1:{port}/health/ready"));
+        }
         crew.start((role, 0), settings)?;
     }
     let mut bench = Bench {
@@ -114,7 +121,10 @@ async fn play(
         let crew = Arc::clone(&crew);
         tokio::spawn(async move { crew.supervise().await })
     };
-    let played = under_load(scenario, &pipeline, &mut bench, url, &events, outcome).await;
+    let played = match ready(&url, &health).await {
+        Ok(()) => under_load(scenario, &pipeline, &mut bench, url, &events, outcome).await,
+        Err(error) => Err(error),
+    };
     supervisor.abort();
     // Only once it is gone may the processes be stopped: it would start them again.
     let supervised = supervisor.await;
@@ -160,7 +170,7 @@ fn pipeline(suite: &Suite, name: &str, dir: &Path) -> Result<Pipeline> {
         ("CLAIMS_KAFKA__PROPERTIES__HEARTBEAT_INTERVAL_MS", "500"),
         ("CLAIMS_KAFKA__PROPERTIES__RECONNECT_BACKOFF_MAX_MS", "500"),
         // An answer that doesn't come is missed within seconds, not after a minute.
-        ("CLAIMS_CURRENT_STATE__CQL__REQUEST_TIMEOUT_MS", "3000"),
+        ("CLAIMS_CURRENT_STATE__CQL__REQUEST_TIMEOUT_MS", "5000"),
         ("CLAIMS_ANALYTICS__CLICKHOUSE__SEND_TIMEOUT_MS", "2000"),
         ("CLAIMS_ANALYTICS__CLICKHOUSE__END_TIMEOUT_MS", "2000"),
     ];
@@ -209,7 +219,6 @@ async fn under_load(
 ) -> Result<()> {
     let progress: Arc<Progress> = Arc::default();
     let watch = Watch::start(&pipeline.namespace)?;
-    wait_for_ingress(&url).await?;
     let sending = tokio::spawn(load::send_all(url, Arc::clone(events), Arc::clone(&progress), MIN_LOAD));
     let load_begun = Instant::now();
     wait_until_warm(scenario, bench, &watch).await?;
@@ -261,18 +270,27 @@ async fn under_load(
     Ok(())
 }
 
-async fn wait_for_ingress(url: &str) -> Result<()> {
+/// Waits until ingress takes events and every processor has its partitions: nobody is late for the load.
+async fn ready(ingress: &str, health: &[String]) -> Result<()> {
     let begun = Instant::now();
     let client = reqwest::Client::builder().timeout(Duration::from_secs(2)).build()?;
-    loop {
-        // An empty body is a request without events: it is taken once the way to Kafka is open.
-        let answer = client.post(url).header("content-type", "application/x-ndjson").body("").send().await;
-        if answer.is_ok_and(|answer| answer.status().is_success()) {
-            return Ok(());
+    // An empty body is a request without events: it is taken once the way to Kafka is open.
+    let mut requests = vec![client.post(ingress).header("content-type", "application/x-ndjson").body("")];
+    requests.extend(health.iter().map(|url| client.get(url)));
+    for request in requests {
+        loop {
+            let request = request.try_clone().context("a request that can be sent again")?;
+            match request.send().await {
+                Ok(answer) if answer.status().is_success() => break,
+                other => {
+                    let limit = WARM_LIMIT.as_secs();
+                    ensure!(begun.elapsed() < WARM_LIMIT, "not ready within {limit} s: {other:?}");
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        ensure!(begun.elapsed() < WARM_LIMIT, "ingress takes no events");
-        tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    Ok(())
 }
 
 async fn wait_until_warm(scenario: &Scenario, bench: &Bench, watch: &Watch) -> Result<()> {
