@@ -19,6 +19,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::task::JoinSet;
 use xtask::services::native::cluster::Cluster;
 
 /// A processor that is not heard of for so long loses its partitions.
@@ -219,7 +220,9 @@ async fn under_load(
 ) -> Result<()> {
     let progress: Arc<Progress> = Arc::default();
     let watch = Watch::start(&pipeline.namespace)?;
-    let sending = tokio::spawn(load::send_all(url, Arc::clone(events), Arc::clone(&progress), MIN_LOAD));
+    // A set, since what is in it ends with it: a round that fails leaves no load behind.
+    let mut sending = JoinSet::new();
+    sending.spawn(load::send_all(url, Arc::clone(events), Arc::clone(&progress), MIN_LOAD));
     let load_begun = Instant::now();
     wait_until_warm(scenario, bench, &watch).await?;
     bench.pause(200, 2_500).await;
@@ -244,7 +247,7 @@ async fn under_load(
     );
     tokio::time::sleep(LOAD_AFTER_FAULT).await;
     progress.set_enough();
-    let sent = sending.await?;
+    let sent = sending.join_next().await.context("the load is gone")??;
     outcome.repeated_requests = progress.repeated_requests();
     outcome.events = progress.acknowledged();
     let took = sent?;
