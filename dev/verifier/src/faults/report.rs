@@ -48,6 +48,8 @@ pub struct Outcome {
     pub recovery_ms: u64,
     /// The longest that a processor not concerned committed nothing.
     pub standstill_ms: u64,
+    /// Claims whose last state in the state topic is not their newest.
+    pub stale_last_states: u64,
     /// The most memory by role.
     pub peaks_mib: BTreeMap<&'static str, u64>,
     /// The whole round.
@@ -77,6 +79,7 @@ impl Outcome {
             fault_ms: 0,
             recovery_ms: 0,
             standstill_ms: 0,
+            stale_last_states: 0,
             peaks_mib: BTreeMap::new(),
             seconds: 0.0,
             folder: String::new(),

@@ -13,7 +13,13 @@ use super::{
     watch::Watch,
 };
 use anyhow::{Context, Result, ensure};
-use claims_verifier::{checks, model::Model, namespace::Namespace, pipeline::Pipeline};
+use claims_verifier::{
+    checks::{self, Check},
+    model::Model,
+    namespace::Namespace,
+    pipeline::Pipeline,
+    views::topics,
+};
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -257,7 +263,7 @@ async fn under_load(
         if bench.victim == Some(role) || scenario.affects.contains(&role) || fault_begun >= load_over {
             continue;
         }
-        let still = watch.longest_standstill(role, fault_begun, fault_over.min(load_over));
+        let still = watch.longest_standstill(role, fault_begun, load_over);
         outcome.standstill_ms = outcome.standstill_ms.max(still.as_millis() as u64);
         if still > STANDSTILL_LIMIT {
             outcome.problems.push(format!(
@@ -363,6 +369,14 @@ async fn verify(pipeline: &Pipeline, events: &[String], outcome: &mut Outcome) -
     }
     let mut all = checks::all(pipeline, &model, records).await?;
     all.push(log);
+    let stale = tokio::task::block_in_place(|| topics::stale_last_states(&pipeline.namespace))?;
+    outcome.stale_last_states = stale.len() as u64;
+    all.push(Check {
+        name: "topic claims.state.v1 after compaction".to_owned(),
+        rows: 0,
+        checksum: String::new(),
+        problems: stale.into_iter().take(5).collect(),
+    });
     for check in all {
         outcome.problems.extend(check.problems.iter().map(|problem| format!("{}: {problem}", check.name)));
     }

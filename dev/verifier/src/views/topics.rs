@@ -45,6 +45,22 @@ pub async fn claims(namespace: &Namespace) -> Result<Claims> {
     Ok(claims)
 }
 
+/// Claims whose last record in the state topic is not the one of their highest revision. Compaction keeps the last record
+/// of a key: the claim would be stale for whoever reads the topic then.
+pub fn stale_last_states(namespace: &Namespace) -> Result<Vec<String>> {
+    let mut revisions: HashMap<String, (u64, u64)> = HashMap::new();
+    each_record(namespace, &namespace.state_topic(), |message| {
+        let key = String::from_utf8_lossy(message.key().context("a state without a key")?).into_owned();
+        let revision = header(message, "revision").context("a state without a revision")?.parse()?;
+        let (highest, last) = revisions.entry(key).or_default();
+        *highest = (*highest).max(revision);
+        *last = revision;
+        Ok(())
+    })?;
+    let stale = revisions.into_iter().filter(|(_, (highest, last))| last < highest);
+    Ok(stale.map(|(key, (highest, last))| format!("{key} ends with revision {last} after {highest}")).collect())
+}
+
 /// How many dead letters name this processor and this reason.
 pub async fn dead_letters(namespace: &Namespace, processor: &str, reason: &str) -> Result<u64> {
     let mut count = 0;
