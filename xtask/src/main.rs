@@ -3,6 +3,7 @@
 mod demo;
 mod faults;
 mod test;
+mod upgrade;
 
 use std::process::ExitCode;
 
@@ -67,6 +68,15 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Run an older build, made from a commit, and this one side by side in the same groups, and check every view
+    Upgrade {
+        /// The commit or tag of the older build
+        #[arg(long, value_name = "REV")]
+        from: String,
+        /// For the check itself, such as `--events 100000`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Start the services, then check the format, run clippy and every test
     Test,
     /// Resolve dev/downloads.toml anew and pin the files in dev/downloads.lock
@@ -87,6 +97,7 @@ fn run(cli: Cli) -> Result<bool> {
         Task::Wipe { all } => services::wipe(cli.mode, all).map(|()| true),
         Task::Demo { arguments } => demo::run(cli.mode, &arguments),
         Task::Faults { arguments } => faults::run(&arguments),
+        Task::Upgrade { from, arguments } => upgrade::run(cli.mode, &from, &arguments),
         Task::Test => test::run(cli.mode),
         Task::LockDownloads => services::lock_downloads().map(|()| true),
     }

@@ -58,7 +58,9 @@ pub fn stale_last_states(namespace: &Namespace) -> Result<Vec<String>> {
         Ok(())
     })?;
     let stale = revisions.into_iter().filter(|(_, (highest, last))| last < highest);
-    Ok(stale.map(|(key, (highest, last))| format!("{key} ends with revision {last} after {highest}")).collect())
+    Ok(stale
+        .map(|(key, (highest, last))| format!("{key} ends with revision {last} after {highest}"))
+        .collect())
 }
 
 /// How many dead letters name this processor and this reason.
