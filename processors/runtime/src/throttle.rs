@@ -48,11 +48,20 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn fill(&mut self, now_ms: u64) {
+    /// Adds what has come in since; gives back what there is no room for.
+    fn fill(&mut self, now_ms: u64) -> i64 {
         let elapsed_ms = now_ms.saturating_sub(self.filled_at_ms).min(BURST_MS) as i64;
-        let capacity = self.records_per_s * BURST_MS as i64;
-        self.tokens = (self.tokens + self.records_per_s * elapsed_ms).min(capacity.max(1_000));
         self.filled_at_ms = now_ms;
+        let more = self.records_per_s * elapsed_ms;
+        more - self.add(more)
+    }
+
+    /// Adds as much as there is room for; how much that was.
+    fn add(&mut self, tokens: i64) -> i64 {
+        let capacity = (self.records_per_s * BURST_MS as i64).max(1_000);
+        let added = tokens.min(capacity - self.tokens).max(0);
+        self.tokens += added;
+        added
     }
 
     fn is_empty(&self) -> bool {
@@ -110,10 +119,14 @@ impl Throttle {
         }
     }
 
-    /// Fills the buckets.
+    /// Fills the buckets. What a full one has no room for goes to the others: Kafka may give one partition's records
+    /// for a while, and the rate holds for all of them together.
     pub fn tick(&mut self, now_ms: u64) {
-        for bucket in self.replays.values_mut().filter_map(|replaying| replaying.bucket.as_mut()) {
-            bucket.fill(now_ms);
+        let mut buckets: Vec<&mut Bucket> =
+            self.replays.values_mut().filter_map(|replaying| replaying.bucket.as_mut()).collect();
+        let mut spare: i64 = buckets.iter_mut().map(|bucket| bucket.fill(now_ms)).sum();
+        for bucket in &mut buckets {
+            spare -= bucket.add(spare);
         }
     }
 
@@ -188,6 +201,23 @@ mod tests {
             prop_assert!(taken <= allowed + burst, "{taken} of {allowed}");
             prop_assert!(taken + burst >= allowed, "{taken} of {allowed}");
         }
+    }
+
+    #[test]
+    fn what_one_partition_does_not_use_goes_to_the_others() {
+        let mut throttle = Throttle::default();
+        for partition in 0..2 {
+            throttle.assigned(partition, note(100, Some(1)), 0, 0);
+        }
+        let mut taken = 0;
+        for now_ms in 1..=20_000 {
+            throttle.tick(now_ms);
+            while !throttle.is_holding(2) {
+                throttle.took(0, 0);
+                taken += 1;
+            }
+        }
+        assert!((38..=40).contains(&taken), "{taken} of 40 in 20 s, all of partition 0");
     }
 
     #[test]
