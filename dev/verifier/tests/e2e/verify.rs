@@ -1,6 +1,6 @@
 //! `claims verify` on views that are right, on views changed by hand, and while events come in.
 
-use crate::support::{LIMIT, fresh, generate, ingest, process, remove, stop};
+use crate::support::{LIMIT, fresh, generate, ingest, process, remove, stop, until};
 use anyhow::{Context, Result};
 use claims_verifier::pipeline::{PROCESSORS, Pipeline};
 use serde_json::Value;
@@ -39,11 +39,16 @@ async fn rows_changed_and_removed_by_hand_are_found() -> Result<()> {
 
     let name = &pipeline.namespace.name;
     let sql = async |sql: String| pipeline.namespace.clickhouse_sql(&sql).await;
-    let ids =
-        sql(format!("SELECT claim_id, tenant_id FROM {name}.latest ORDER BY claim_id LIMIT 4 FORMAT TSV"))
-            .await?;
-    let ids: Vec<(&str, &str)> = ids.lines().filter_map(|line| line.split_once('\t')).collect();
-    let [(changed, tenant), (removed, _), (fewer, _), (gone, _)] = ids[..] else { panic!("{ids:?}") };
+    // Claims of one tenant, with events to spare.
+    let chosen = format!(
+        "SELECT claim_id, tenant_id, version FROM {name}.latest \
+         WHERE revision >= 3 AND tenant_id = (SELECT min(tenant_id) FROM {name}.latest) \
+         ORDER BY claim_id LIMIT 4 FORMAT TSV"
+    );
+    let ids = sql(chosen).await?;
+    let ids: Vec<Vec<&str>> = ids.lines().map(|line| line.split('\t').collect()).collect();
+    let [changed, removed, fewer, gone] = [0, 1, 2, 3].map(|i| ids[i][0]);
+    let (tenant, last) = (ids[2][1], ids[2][2]);
     let session = pipeline.namespace.cql_session().await?;
     let of = |claim: &str| format!("tenant_id = '{tenant}' AND claim_id = '{claim}'");
     let table = format!("{name}.claim_by_id");
@@ -54,7 +59,6 @@ async fn rows_changed_and_removed_by_hand_are_found() -> Result<()> {
         )
         .await?;
     session.query_unpaged(format!("DELETE FROM {table} WHERE {}", of(removed)), ()).await?;
-    let last = format!("(SELECT max(version) FROM {name}.event_log WHERE {})", of(fewer));
     let delete = async |condition: String| {
         sql(format!("ALTER TABLE {name}.event_log DELETE WHERE {condition} SETTINGS mutations_sync = 2"))
             .await
@@ -93,14 +97,19 @@ async fn a_running_system_is_not_reported_falsely() -> Result<()> {
     let mut running = PROCESSORS.iter().map(|name| pipeline.start(name)).collect::<Result<Vec<_>>>()?;
     pipeline.wait_until_caught_up(&mut running, LIMIT, |_, _| {}).await?;
     // Events of known claims once more and of new ones, while the views are looked at.
-    let (again, more) = (files[0].display().to_string(), files[1].display().to_string());
-    let importing = pipeline.spawn("import", &["ingest", "--json", "--format", "ndjson", &more, &again])?;
+    let mut importing = Vec::new();
+    for (name, file) in ["again", "more"].iter().zip(&files) {
+        let file = file.display().to_string();
+        importing.push(pipeline.spawn(name, &["ingest", "--json", "--format", "ndjson", &file])?);
+    }
     for _ in 0..3 {
         let (report, code) = verify(&pipeline, &["--full", "--patience", "120s"])?;
         assert_eq!((code, report["differences_total"].as_u64()), (Some(0), Some(0)), "{report}");
         assert_eq!(report["not_judged"].as_array().map(Vec::len), Some(0), "{report}");
     }
-    importing.stop().await?;
+    for import in &mut importing {
+        until("the import is through", || Ok(import.look()?.is_some())).await?;
+    }
     pipeline.wait_until_caught_up(&mut running, LIMIT, |_, _| {}).await?;
     stop(running).await?;
     remove(pipeline).await
