@@ -1,7 +1,7 @@
 //! `claims verify` on views that are right, on views changed by hand, and while events come in.
 
 use crate::support::{LIMIT, fresh, generate, ingest, process, remove, stop, until};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use claims_verifier::pipeline::{PROCESSORS, Pipeline};
 use serde_json::Value;
 use std::collections::BTreeSet;
@@ -108,7 +108,11 @@ async fn a_running_system_is_not_reported_falsely() -> Result<()> {
         assert_eq!(report["not_judged"].as_array().map(Vec::len), Some(0), "{report}");
     }
     for import in &mut importing {
-        until("the import is through", || Ok(import.look()?.is_some())).await?;
+        until("the import is through", || match import.look()? {
+            Some(status) if !status.success() => bail!("the import ended with {status}"),
+            ended => Ok(ended.is_some()),
+        })
+        .await?;
     }
     pipeline.wait_until_caught_up(&mut running, LIMIT, |_, _| {}).await?;
     stop(running).await?;
