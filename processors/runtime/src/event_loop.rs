@@ -38,6 +38,10 @@ use tokio::runtime::Handle;
 const BURST_RECORDS: usize = 1_000;
 /// The loop looks around at least this often. Only timers need it: everything else wakes the loop.
 const MAX_WAIT: Duration = Duration::from_millis(100);
+/// A stop is over after about this long, by its default `drain_timeout_ms` …
+const STOP_LIMIT: Duration = Duration::from_millis(9_300);
+/// … and leaving the group may take so long of it, at least and at most.
+const LEAVE_LIMITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
 /// A topic that was made a moment ago may not be known to every broker yet.
 const MISSING_TOPIC_GRACE: Duration = Duration::from_secs(15);
 
@@ -84,6 +88,7 @@ pub(crate) struct StageLoop<P: Processor, S> {
     pub(crate) ranges: RangeChecker,
     pub(crate) monitor: Monitor,
     pub(crate) stopping: bool,
+    pub(crate) stop_begun: Option<Instant>,
     pub(crate) is_commit_outstanding: bool,
     pub(crate) last_commit: Instant,
     pub(crate) is_watermark_outstanding: bool,
@@ -142,6 +147,7 @@ where
             retrying: None,
             ranges: RangeChecker::default(),
             stopping: false,
+            stop_begun: None,
             is_commit_outstanding: false,
             last_commit: now,
             is_watermark_outstanding: false,
@@ -423,7 +429,8 @@ where
         }
     }
 
-    /// Leaves the group and lets go of everything, within about a second.
+    /// Leaves the group and lets go of everything. What a stop has left of its time may be spent on that: a member that
+    /// goes without a word keeps its partitions until its session is over.
     fn close(mut self) {
         self.abort_in_flight();
         self.parking.abort();
@@ -431,7 +438,10 @@ where
         self.answer_what_is_open();
         self.consumer.unsubscribe();
         let name = self.pipeline.name();
-        let is_free = self.worker.stop(Duration::from_millis(200));
+        let spent = self.stop_begun.map_or(Duration::ZERO, |begun| begun.elapsed());
+        let until = Instant::now() + STOP_LIMIT.saturating_sub(spent).clamp(LEAVE_LIMITS.0, LEAVE_LIMITS.1);
+        // The worker holds the consumer, too: as long as a request of its is under way, the group isn't left.
+        let is_free = self.worker.stop(until.saturating_duration_since(Instant::now()) / 2);
         let consumer = self.consumer;
         let (closing, closed) = std::sync::mpsc::channel::<()>();
         let spawned = std::thread::Builder::new().name("kafka-close".into()).spawn(move || {
@@ -439,7 +449,8 @@ where
             drop(closing);
         });
         let timed_out = Err(std::sync::mpsc::RecvTimeoutError::Timeout);
-        let is_closed = spawned.is_ok() && closed.recv_timeout(Duration::from_millis(800)) != timed_out;
+        let is_closed = spawned.is_ok()
+            && closed.recv_timeout(until.saturating_duration_since(Instant::now())) != timed_out;
         if !is_free || !is_closed {
             tracing::warn!(processor = name, "Kafka didn't answer; the group notices by its session timeout");
         }

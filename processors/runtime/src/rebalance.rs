@@ -97,6 +97,7 @@ where
     /// A stop was asked for: no more records are taken.
     pub(crate) fn begin_stop(&mut self) {
         self.stopping = true;
+        self.stop_begun.get_or_insert_with(Instant::now);
         self.monitor.stopping = true;
     }
 
