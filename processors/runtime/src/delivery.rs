@@ -6,7 +6,10 @@ use crate::{
     pipeline::ClosedBatch,
 };
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use std::time::{Duration, Instant};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 /// What a finished delivery reports.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,6 +33,25 @@ pub(crate) enum DeliveryError {
     DeadLetter(#[from] DeadLetterError),
 }
 
+/// Partitions taken away while a batch is under way. Their next owner reads the same records: what the batch still
+/// holds of them must not be written again, behind what that owner has written since.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gone(Arc<Mutex<Vec<i32>>>);
+
+impl Gone {
+    /// They are somebody else's from now on.
+    pub fn add(&self, partitions: &[i32]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(partitions);
+    }
+
+    fn forget_in<R>(&self, batch: &mut Batch<R>) {
+        let partitions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !partitions.is_empty() {
+            batch.forget(&partitions);
+        }
+    }
+}
+
 /// What deliveries of one stage share.
 pub(crate) struct Delivery<'a, S> {
     pub sink: &'a S,
@@ -37,6 +59,8 @@ pub(crate) struct Delivery<'a, S> {
     pub settings: &'a RuntimeSettings,
     /// Hears of every failed attempt that will be repeated.
     pub waiting: &'a (dyn Fn(String) + Sync),
+    /// What the batch has no business with any more.
+    pub gone: &'a Gone,
 }
 
 impl<S: Sink> Delivery<'_, S> {
@@ -113,6 +137,11 @@ impl<S: Sink> Delivery<'_, S> {
         let begun = Instant::now();
         let deadline = Duration::from_millis(self.settings.sink_retry_deadline_ms);
         loop {
+            // Before every try: the last one may have taken until long after the partitions went.
+            self.gone.forget_in(batch);
+            if batch.rows.is_empty() {
+                return Ok(None);
+            }
             let error = match self.sink.write(batch).await {
                 Ok(()) => return Ok(None),
                 Err(SinkError::Poison(detail)) => return Ok(Some(detail)),

@@ -93,3 +93,54 @@ proptest! {
         prop_assert!(rows.into_iter().eq(0..origins.len()));
     }
 }
+
+/// Refuses the first try for a passing reason, and loses partition 1 meanwhile.
+struct LosesAPartition {
+    gone: Gone,
+    tries: std::sync::Mutex<Vec<Vec<Origin>>>,
+}
+
+impl Sink for LosesAPartition {
+    type Row = usize;
+
+    async fn write(&self, batch: &Batch<usize>) -> Result<(), SinkError> {
+        let mut tries = self.tries.lock().unwrap();
+        tries.push(batch.origins.clone());
+        if tries.len() == 1 {
+            self.gone.add(&[1]);
+            return Err(SinkError::Transient("the database stood still".into()));
+        }
+        Ok(())
+    }
+}
+
+fn deliver(origins: &[(i32, i64)]) -> (Delivered, Vec<Vec<Origin>>) {
+    let gone = Gone::default();
+    let sink = LosesAPartition { gone: gone.clone(), tries: std::sync::Mutex::default() };
+    let settings = RuntimeSettings { sink_retry_min_backoff_ms: 1, ..RuntimeSettings::default() };
+    let dead_letters = DeadLetterProducer::new(&[], "dead", "t", "p", 1);
+    let delivery = Delivery {
+        sink: &sink,
+        dead_letters: &dead_letters,
+        settings: &settings,
+        waiting: &|_| {},
+        gone: &gone,
+    };
+    let mut batch = batch(origins);
+    let mut delivered = Delivered::default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let refused = runtime.block_on(delivery.write(&mut batch, &mut delivered)).unwrap();
+    assert_eq!(refused, None);
+    (delivered, sink.tries.into_inner().unwrap())
+}
+
+#[test]
+fn rows_of_a_partition_that_went_are_not_written_again() {
+    let at = |partition, offset| Origin { partition, offset };
+    let (delivered, tries) = deliver(&[(0, 1), (1, 5), (0, 3)]);
+    assert_eq!(delivered.retries, 1);
+    assert_eq!(tries, [vec![at(0, 1), at(1, 5), at(0, 3)], vec![at(0, 1), at(0, 3)]]);
+    // Nothing left: no second try at all.
+    let (_, tries) = deliver(&[(1, 5), (1, 6)]);
+    assert_eq!(tries, [vec![at(1, 5), at(1, 6)]]);
+}

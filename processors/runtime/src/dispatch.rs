@@ -3,7 +3,7 @@
 
 use crate::{
     Processor, Sink, StageError,
-    delivery::{Delivered, Delivery, DeliveryError},
+    delivery::{Delivered, Delivery, DeliveryError, Gone},
     event_loop::{ABOUT_SINK, Letter, StageLoop},
     ledger::Committable,
     mailbox::Mailbox,
@@ -25,6 +25,7 @@ pub(crate) struct InFlight {
     oldest_append_ms: i64,
     dispatched: Instant,
     task: AbortHandle,
+    gone: Gone,
 }
 
 impl<P, S> StageLoop<P, S>
@@ -62,6 +63,8 @@ where
                 (closed.records, closed.held_bytes, closed.oldest_append_ms);
             let (sink, dead_letters) = (Arc::clone(&self.sink), Arc::clone(&self.dead_letters));
             let settings = self.config.settings.clone();
+            let gone = Gone::default();
+            let gone_meanwhile = gone.clone();
             let mut answer = Answer { mailbox: Arc::clone(&self.mailbox), batch_id, is_given: false };
             let task = self.runtime.spawn(async move {
                 let mailbox = Arc::clone(&answer.mailbox);
@@ -71,6 +74,7 @@ where
                     dead_letters: &dead_letters,
                     settings: &settings,
                     waiting: &waiting,
+                    gone: &gone_meanwhile,
                 };
                 let result = delivery.deliver(closed).await;
                 answer.give(result);
@@ -81,6 +85,7 @@ where
                 oldest_append_ms,
                 dispatched: Instant::now(),
                 task: task.abort_handle(),
+                gone,
             };
             self.in_flight.insert(batch_id, in_flight);
         }
@@ -117,8 +122,10 @@ where
         self.pipeline.committed(commits);
     }
 
-    /// Drops from batches not yet written what stems from partitions that are gone.
-    pub(crate) fn forget_queued(&mut self, partitions: &[i32]) {
+    /// Drops what stems from partitions that are gone: from batches not yet written, and from those under way before
+    /// they are tried again.
+    pub(crate) fn forget_undelivered(&mut self, partitions: &[i32]) {
+        self.in_flight.values().for_each(|batch| batch.gone.add(partitions));
         self.closed.iter_mut().for_each(|closed| closed.forget(partitions));
         self.forget_retry(partitions);
     }

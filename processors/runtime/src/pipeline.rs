@@ -96,13 +96,9 @@ pub(crate) enum RetryOffered<R> {
 impl<R> ClosedBatch<R> {
     /// Drops what stems from partitions that were taken away before the batch was written.
     pub fn forget(&mut self, partitions: &[i32]) {
-        let held = |origin: Origin| !partitions.contains(&origin.partition);
-        let mut kept = self.batch.origins.iter().map(|&o| held(o)).collect::<Vec<_>>().into_iter();
-        self.batch.rows.retain(|_| kept.next().unwrap_or(true));
-        self.batch.origins.retain(|&origin| held(origin));
-        self.batch.ranges.retain(|range| !partitions.contains(&range.partition));
-        self.dead_letters.retain(|letter| held(letter.origin));
-        self.retry.take_if(|trace| !held(trace.origin));
+        self.batch.forget(partitions);
+        self.dead_letters.retain(|letter| !partitions.contains(&letter.origin.partition));
+        self.retry.take_if(|trace| partitions.contains(&trace.origin.partition));
     }
 }
 

@@ -249,7 +249,7 @@ where
     fn release(&mut self, leaving: Leaving) -> Result<Progress, StageError> {
         let partitions = &leaving.partitions;
         self.pipeline.revoke(partitions).map_err(|e| self.processor_error(&e))?;
-        self.forget_queued(partitions);
+        self.forget_undelivered(partitions);
         for &partition in partitions {
             self.parking.forget(partition);
             self.throttle.revoked(partition);

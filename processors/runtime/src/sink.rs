@@ -52,6 +52,17 @@ pub struct Batch<R> {
     pub is_retry: bool,
 }
 
+impl<R> Batch<R> {
+    /// Drops what stems from these partitions.
+    pub(crate) fn forget(&mut self, partitions: &[i32]) {
+        let held = |origin: &Origin| !partitions.contains(&origin.partition);
+        let mut kept = self.origins.iter().map(held).collect::<Vec<_>>().into_iter();
+        self.rows.retain(|_| kept.next().unwrap_or(true));
+        self.origins.retain(held);
+        self.ranges.retain(|range| !partitions.contains(&range.partition));
+    }
+}
+
 /// Writes batches to one system. Delivery is at least once: writing a batch again must change nothing.
 pub trait Sink: Send + Sync + 'static {
     /// What a batch holds.

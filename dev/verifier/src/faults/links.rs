@@ -1,7 +1,10 @@
 //! Every way from the product to a service, each through a proxy: one per broker, and one per process and service, so
 //! that one process can be cut off while its successor is not.
 
-use super::proxy::{Mode, Proxy};
+use super::{
+    crew::Role,
+    proxy::{Mode, Proxy},
+};
 use anyhow::{Context, Result};
 use xtask::services::native::cluster::{BROKERS, Cluster};
 
@@ -20,6 +23,15 @@ pub struct Ways {
 }
 
 impl Ways {
+    /// The database of a role; the audit's sink is a folder, to which no way leads.
+    pub fn set_sink_of(&self, role: Role, mode: &Mode) {
+        match role {
+            Role::CurrentState => self.cql.set(mode.clone()),
+            Role::Analytics => self.clickhouse.set(mode.clone()),
+            Role::Audit | Role::Ingress => {}
+        }
+    }
+
     /// Both databases.
     pub fn set_sinks(&self, mode: &Mode) {
         self.cql.set(mode.clone());

@@ -41,8 +41,11 @@ const MAX_LOAD_S: u64 = 45;
 const MIN_LOAD: Duration = Duration::from_secs(9);
 /// The load goes on for so long after the fault.
 const LOAD_AFTER_FAULT: Duration = Duration::from_millis(1_500);
-/// Everything must be committed this long after the last event was acknowledged and the fault was over.
-const RECOVERY_LIMIT: Duration = Duration::from_secs(120);
+/// After fault and load, every group must come nearer to the end of the log within each span of this length …
+const RECOVERY_STANDSTILL_LIMIT: Duration = Duration::from_secs(45);
+/// … and be there after this long. How long that takes is the machine's matter: an outage of a minute leaves a backlog
+/// that a busy machine works on for minutes.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(600);
 /// A processor that the fault doesn't concern commits something at least this often.
 const STANDSTILL_LIMIT: Duration = Duration::from_secs(8);
 /// No process may hold more resident memory.
@@ -324,31 +327,34 @@ async fn wait_until_warm(scenario: &Scenario, bench: &Bench, watch: &Watch) -> R
 }
 
 async fn wait_until_caught_up(pipeline: &Pipeline, since: Instant) -> Result<()> {
-    let mut left: Vec<Role> = Role::PROCESSORS.to_vec();
-    loop {
-        let mut lags = Vec::new();
-        left.retain(|role| match tokio::task::block_in_place(|| pipeline.lag(role.name())) {
-            Ok((0, _)) => false,
-            Ok((lag, _)) => {
-                lags.push(format!("{}: {lag}", role.name()));
-                true
+    let mut left: Vec<(Role, u64, Instant)> =
+        Role::PROCESSORS.into_iter().map(|role| (role, u64::MAX, Instant::now())).collect();
+    while !left.is_empty() {
+        let mut stuck = Vec::new();
+        left.retain_mut(|(role, least, at)| {
+            let lag = tokio::task::block_in_place(|| pipeline.lag(role.name()));
+            if let Ok((lag, _)) = lag
+                && lag < *least
+            {
+                (*least, *at) = (lag, Instant::now());
             }
-            Err(error) => {
-                lags.push(format!("{}: {error:#}", role.name()));
-                true
+            if at.elapsed() > RECOVERY_STANDSTILL_LIMIT || since.elapsed() > RECOVERY_LIMIT {
+                stuck.push(match lag {
+                    Ok((lag, _)) => format!("{} is {lag} records behind", role.name()),
+                    Err(error) => format!("{}: {error:#}", role.name()),
+                });
             }
+            *least > 0
         });
-        if left.is_empty() {
-            return Ok(());
-        }
         ensure!(
-            since.elapsed() < RECOVERY_LIMIT,
-            "not caught up {} s after the fault and the load: {}",
-            RECOVERY_LIMIT.as_secs(),
-            lags.join(", ")
+            stuck.is_empty(),
+            "no recovery {} s after fault and load: {}",
+            since.elapsed().as_secs(),
+            stuck.join(", ")
         );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+    Ok(())
 }
 
 fn note_exits(scenario: &Scenario, crew: &Crew, outcome: &mut Outcome) {

@@ -102,7 +102,6 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         victims: EVERY,
-        affects: DATABASES,
         ..scenario("kill-in-drain", "kill -9 of a processor while it drains to stop", Fault::KillInDrain)
     },
     Scenario {

@@ -28,7 +28,7 @@ pub async fn before_commit(bench: &mut Bench) -> Result<()> {
 pub async fn in_drain(bench: &mut Bench) -> Result<()> {
     let role = bench.victim()?;
     let delay = bench.random.millis(300, 900);
-    bench.first_ways()?.set_sinks(&Mode::Delay(delay));
+    bench.first_ways()?.set_sink_of(role, &Mode::Delay(delay));
     bench.pause(400, 1_200).await;
     bench.crew.signal((role, 0), Signal::SIGTERM)?;
     let most_ms = if role == crate::crew::Role::Audit { 60 } else { 900 };

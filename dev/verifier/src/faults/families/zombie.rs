@@ -17,7 +17,7 @@ pub async fn zombie(bench: &mut Bench) -> Result<()> {
     let (zombie, successor) = ((role, 0), (role, 1));
     bench.crew.start(successor, Vec::new())?;
     tokio::time::sleep(Duration::from_millis(JOIN_MS)).await;
-    bench.first_ways()?.set_sinks(&Mode::Stall);
+    bench.first_ways()?.set_sink_of(role, &Mode::Stall);
     bench.pause(300, 1_500).await;
     bench.crew.signal(zombie, Signal::SIGSTOP)?;
     bench.pause(SESSION_TIMEOUT_MS + 2_000, SESSION_TIMEOUT_MS + 4_000).await;
@@ -26,8 +26,15 @@ pub async fn zombie(bench: &mut Bench) -> Result<()> {
         bench.links.pass();
         bench.pause(1, 200).await;
     }
+    // And in some it hears late from the group that its partitions are gone.
+    if bench.random.percent(50) {
+        let delay = bench.random.millis(300, 800);
+        bench.links.set_kafka(&Mode::Delay(delay));
+    }
     bench.crew.signal(zombie, Signal::SIGCONT)?;
     bench.pause(1, 800).await;
+    bench.links.ways.iter().for_each(|ways| ways.set_sinks(&Mode::Pass));
+    bench.pause(1_000, 2_000).await;
     bench.links.pass();
     bench.pause(1_000, 2_000).await;
     bench.crew.stop(successor).await
