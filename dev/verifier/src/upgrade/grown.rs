@@ -119,7 +119,8 @@ fn find<'a>(schema: &'a mut Json, name: &str) -> Option<&'a mut Json> {
     }
 }
 
-/// Gives the new field a value in events that have it.
+/// Adds the new field to events that have it, without a value: what a newer writer says beyond what a build knows makes
+/// its partition wait for the upgrade, and neither build here knows the field.
 fn fill(event: &mut Value) -> Result<()> {
     let Value::Record(fields) = event else { bail!("an event that is no record") };
     let is_growing = fields.iter().any(
@@ -129,7 +130,7 @@ fn fill(event: &mut Value) -> Result<()> {
     if is_growing {
         let Some(Value::Union(_, data)) = data else { bail!("data that is no union") };
         let Value::Record(data) = data.as_mut() else { bail!("data that is no record") };
-        data.push((FIELD.to_owned(), Value::Union(1, Box::new(Value::String("web".to_owned())))));
+        data.push((FIELD.to_owned(), Value::Union(0, Box::new(Value::Null))));
     }
     Ok(())
 }

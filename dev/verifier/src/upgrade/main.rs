@@ -95,7 +95,7 @@ async fn upgrade(args: &Args) -> Result<()> {
     ensure!(records == model.events_in, "{records} records in the log, {} were sent", model.events_in);
     checks::assert_agree(&newer, &model, records).await?;
     println!(
-        "{records} events, {} of them with the new field, through older and newer members: every view agrees.",
+        "{records} events, {} of them by the grown schema, through older and newer members: every view agrees.",
         grown.records.len()
     );
     newer.namespace.reset().await
