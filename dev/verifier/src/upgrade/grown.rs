@@ -45,7 +45,8 @@ pub async fn records(pipeline: &Pipeline, file: &Path) -> Result<Grown> {
     writer.run(&["ingest", "--format", "ndjson", &file.display().to_string()])?;
     let namespace = &pipeline.namespace;
     let subject = format!("{}-value", namespace.events_topic);
-    let former = topics::latest_schema_text(namespace, &subject).await?;
+    // That of the topic beside: the registry keeps the grown one of an earlier run.
+    let former = topics::latest_schema_text(namespace, &format!("{aside}-value")).await?;
     let grown = grow(&former)?;
     let id = register(namespace, &subject, &grown).await?;
     let (former, grown) = (Schema::parse_str(&former)?, Schema::parse_str(&grown)?);
