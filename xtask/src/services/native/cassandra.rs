@@ -56,7 +56,9 @@ pub fn command(native: &Native) -> Result<Command> {
     let mut command = java(&native.layout, "cassandra")?;
     command
         .current_dir(&data)
-        .args(["-Xms512m", "-Xmx512m", "-Xss512k", "-XX:+UseSerialGC", "-Xmn160m"])
+        // The first compiler alone: the second one takes a core for the first minutes, just while a test or the demo
+        // is at work, and what it gains comes after.
+        .args(["-Xms768m", "-Xmx768m", "-Xss512k", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmn224m"])
         .args(["-XX:MaxDirectMemorySize=192m", "-XX:+ExitOnOutOfMemoryError"])
         .arg(format!("-javaagent:{}", agent.display()))
         .arg("-Djdk.attach.allowAttachSelf=true")
@@ -107,16 +109,18 @@ cdc_raw_directory: \"{data}/cdc_raw\"
 # client with many writes in flight hardly notices.
 commitlog_sync: batch
 commitlog_segment_size: 32MiB
-commitlog_total_space: 256MiB
+commitlog_total_space: 512MiB
 
-# A small heap.
-memtable_heap_space: 96MiB
+# A small heap. More threads than this only wait for each other and for the log on a few cores.
+memtable_heap_space: 256MiB
 memtable_offheap_space: 64MiB
 key_cache_size: 16MiB
 counter_cache_size: 0MiB
 file_cache_size: 32MiB
 networking_cache_size: 16MiB
 concurrent_compactors: 1
+concurrent_writes: 16
+native_transport_max_threads: 32
 
 # Dropped test keyspaces leave nothing behind.
 auto_snapshot: false
