@@ -387,7 +387,7 @@ pub struct TelemetryConfig {
 
 impl Default for TelemetryConfig {
     fn default() -> Self {
-        Self { log_format: LogFormat::Text, log_filter: "info".into(), control_enabled: false }
+        Self { log_format: LogFormat::Text, log_filter: "info,scylla=error".into(), control_enabled: false }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::Context;
 use claims_runtime::{ResolveError, SchemaResolver};
-use claims_schemas::{DecodeError, Event, SchemaCache};
+use claims_schemas::{DecodeError, Event, SchemaCache, codec::StateRecord};
 use claims_topology::{Config, registry::RegistryResolver};
 
 /// Decodes values.
@@ -21,13 +21,26 @@ impl Decoder {
 
     /// The event, or in words why there is none. An error only where the registry is away.
     pub async fn decode(&self, payload: &[u8]) -> anyhow::Result<Result<Event, String>> {
-        let schema_id = match self.schemas.decode(payload) {
-            Ok(event) => return Ok(Ok(event)),
+        self.with_schema(|schemas| schemas.decode(payload)).await
+    }
+
+    /// The same for a record of the state topic.
+    pub async fn decode_state(&self, payload: &[u8]) -> anyhow::Result<Result<StateRecord, String>> {
+        self.with_schema(|schemas| schemas.decode_state(payload)).await
+    }
+
+    /// Decodes, once more if a schema had to be fetched first.
+    async fn with_schema<T>(
+        &self,
+        decode: impl Fn(&SchemaCache) -> Result<T, DecodeError>,
+    ) -> anyhow::Result<Result<T, String>> {
+        let schema_id = match decode(&self.schemas) {
+            Ok(decoded) => return Ok(Ok(decoded)),
             Err(DecodeError::SchemaMissing(schema_id)) => schema_id,
             Err(error) => return Ok(Err(error.to_string())),
         };
         match self.resolver.resolve(schema_id).await {
-            Ok(()) => Ok(self.schemas.decode(payload).map_err(|error| error.to_string())),
+            Ok(()) => Ok(decode(&self.schemas).map_err(|error| error.to_string())),
             Err(error @ ResolveError::Unavailable(_)) => {
                 Err(error).context("fetching the schema of a record (is registry.url right?)")
             }

@@ -1,15 +1,21 @@
 //! A short-lived look into a topic: without joining its consumer group, without committing, every wait bounded.
 
 use crate::exit::{Away, NoTopic};
+use anyhow::bail;
 use claims_runtime::{committed_offsets, describe_topic, replay::CommitNote};
 use claims_topology::{config::KafkaConfig, kafka::client_config};
 use rdkafka::{
-    Offset, TopicPartitionList,
+    Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, KafkaResult},
     message::BorrowedMessage,
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+const SPAN_POLL_WAIT: Duration = Duration::from_millis(100);
 
 /// Where a partition begins and ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,6 +179,20 @@ impl Reader {
         }
     }
 
+    /// The records of one partition with offsets from `from` up to (not with) `until`.
+    pub fn span<'a>(
+        &'a self,
+        topic: &'a str,
+        partition: i32,
+        from: i64,
+        until: i64,
+    ) -> anyhow::Result<Span<'a>> {
+        if from < until {
+            self.start(topic, &BTreeMap::from([(partition, from)]))?;
+        }
+        Ok(Span { reader: self, topic, partition, next: from, until })
+    }
+
     /// How long one question may take.
     pub fn timeout(&self) -> Duration {
         self.timeout
@@ -180,6 +200,38 @@ impl Reader {
 
     fn away(&self, error: &KafkaError) -> Away {
         Away { what: "Kafka", address: self.servers.clone(), detail: error.to_string() }
+    }
+}
+
+/// A part of one partition, read from its start.
+pub struct Span<'a> {
+    reader: &'a Reader,
+    topic: &'a str,
+    partition: i32,
+    next: i64,
+    until: i64,
+}
+
+impl Span<'_> {
+    /// The next record; `None` at the end.
+    pub async fn next(&mut self) -> anyhow::Result<Option<BorrowedMessage<'_>>> {
+        let deadline = Instant::now() + self.reader.timeout;
+        while self.next < self.until {
+            match self.reader.poll(SPAN_POLL_WAIT)? {
+                Polled::Record(record) => {
+                    self.next = record.offset() + 1;
+                    return Ok((record.offset() < self.until).then_some(record));
+                }
+                Polled::End(ended) if ended == self.partition => self.next = self.until,
+                Polled::Nothing if Instant::now() > deadline => bail!(
+                    "no further record of {} within {:?}; Kafka has stopped answering",
+                    self.topic,
+                    self.reader.timeout
+                ),
+                Polled::End(_) | Polled::Nothing => tokio::task::yield_now().await,
+            }
+        }
+        Ok(None)
     }
 }
 

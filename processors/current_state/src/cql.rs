@@ -6,6 +6,7 @@
 //! - [`statements`]: the statements, prepared.
 //! - [`packing`]: which statements go in one request.
 //! - [`sink`]: batches of claims into the tables.
+//! - [`source`]: which topic the rows were made from.
 //! - [`errors`]: which failures pass, which are the row's fault, and which are final.
 
 pub mod errors;
@@ -13,6 +14,7 @@ pub mod packing;
 pub mod rows;
 pub mod schema;
 pub mod sink;
+pub mod source;
 pub mod statements;
 
 mod connect;

@@ -247,6 +247,10 @@ impl Processor for CurrentState {
                 write.retried(&mut partition.store, std::mem::take(&mut partition.missing));
             }
             write.next_offset(&mut partition.store, next_offset);
+            // While some are missing, the next one to have this store must find them all once more.
+            if partition.missing.is_empty() {
+                write.complete_now(&mut partition.store);
+            }
         }
         write.commit().map_err(fatal)
     }

@@ -4,10 +4,12 @@
 //! shards of one bucket are read side by side and merged. What one page may cost is bounded: a page may come back short,
 //! with a cursor to go on from.
 
+mod check;
 mod compare;
 mod list;
 mod types;
 
+pub use check::TableDifference;
 pub use list::{Cursor, ListQuery, MAX_PAGE_ROWS, Page};
 pub use types::{ClaimView, ListItem, TimelineItem};
 
@@ -68,10 +70,11 @@ impl ClaimReader {
         .await?;
         let mut lists = Vec::new();
         for view in ListView::ALL {
-            let [from_start, after] = list::statements(&keyspace, view);
+            let [from_start, after, one] = list::statements(&keyspace, view);
             lists.push(list::ListStatements {
                 from_start: prepare(from_start).await?,
                 after: prepare(after).await?,
+                one: prepare(one).await?,
             });
         }
         Ok(Self { session, keyspace, claim, timeline, partitions, lists })

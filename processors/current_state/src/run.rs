@@ -56,19 +56,20 @@ pub enum CurrentStateError {
 /// `sink_retry_deadline_ms` each.
 pub async fn run(config: &Config, shutdown: Shutdown) -> Result<(), CurrentStateError> {
     let mut stop = shutdown.clone();
+    let stage = kafka::stage_config(config, NAME, &config.current_state.runtime);
     let ready = tokio::select! {
         biased;
         () = stop.requested() => None,
-        ready = prepare(config) => Some(ready?),
+        ready = prepare(config, stage.session_timeout()) => Some(ready?),
     };
     let Some((processor, sink, resolver)) = ready else { return Ok(()) };
-    let stage = kafka::stage_config(config, NAME, &config.current_state.runtime);
     run_stage(stage, processor, Arc::new(sink), Arc::new(resolver), shutdown).await?;
     Ok(())
 }
 
 async fn prepare(
     config: &Config,
+    session_timeout: Duration,
 ) -> Result<(CurrentState, CurrentStateSink, RegistryResolver), CurrentStateError> {
     let settings = &config.current_state;
     let backoff = ExponentialBuilder::default()
@@ -117,8 +118,16 @@ async fn prepare(
     let instance_id = settings.runtime.instance_id.as_deref();
     let open = if events.is_taken() { StateStore::open_for_topic_made_anew } else { StateStore::open };
     let store = open(&Path::new(&settings.state_dir).join(NAME), instance_id, &identity)?;
+    // The store's own word on the topic comes first: it is the more precise one.
+    (|| tables.note_topic(&config.topics.events, &events))
+        .retry(backoff)
+        .when(|e| matches!(e, SinkError::Transient(_)))
+        .notify(waiting)
+        .await
+        .map_err(CurrentStateError::Sink)?;
     tracing::info!(folder = %store.folder().display(), keyspace = settings.cql.keyspace, "current-state is ready");
-    let publisher = StatePublisher::new(config, schemas.state).map_err(CurrentStateError::Sink)?;
+    let publisher =
+        StatePublisher::new(config, schemas.state, session_timeout).map_err(CurrentStateError::Sink)?;
     let (store, retried) = (Arc::new(store), Retried::default());
     let lookup = RetriedLookup::new(config, Arc::clone(&store), retried.clone());
     let processor = CurrentState::new(cache, store).with_retried(retried);

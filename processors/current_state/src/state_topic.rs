@@ -26,7 +26,7 @@ const MAX_OUTSTANDING_RECORDS: usize = 10_000;
 /// Memory of the producer's queue, in KiB.
 const MAX_QUEUE_KBYTES: &str = "65536";
 /// A record not acknowledged by Kafka for this long fails its batch, which is then tried again.
-const DELIVERY_TIMEOUT_MS: &str = "30000";
+const MAX_DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait when the producer's queue is full.
 const QUEUE_FULL_PAUSE_MS: u64 = 10;
 
@@ -38,8 +38,11 @@ pub struct StatePublisher {
 }
 
 impl StatePublisher {
-    /// A publisher that frames states with `schema_id`.
-    pub fn new(config: &Config, schema_id: u32) -> Result<Self, SinkError> {
+    /// A publisher that frames states with `schema_id`. What still waits in a process that was stopped for longer than
+    /// the group's `session_timeout` expires before it is sent: its partitions have another owner by then, and older
+    /// states must not come behind that one's (docs/adr/0012-late-states.md).
+    pub fn new(config: &Config, schema_id: u32, session_timeout: Duration) -> Result<Self, SinkError> {
+        let delivery_timeout = (session_timeout / 2).min(MAX_DELIVERY_TIMEOUT);
         let mut client = kafka::client_config(&config.kafka);
         client
             .set("enable.idempotence", "true")
@@ -47,7 +50,7 @@ impl StatePublisher {
             .set("compression.type", "lz4")
             .set("linger.ms", "5")
             .set("queue.buffering.max.kbytes", MAX_QUEUE_KBYTES)
-            .set("delivery.timeout.ms", DELIVERY_TIMEOUT_MS);
+            .set("delivery.timeout.ms", delivery_timeout.as_millis().to_string());
         // What the user set for all clients wins, as everywhere.
         for (name, value) in &config.kafka.properties {
             client.set(name, value.expose());

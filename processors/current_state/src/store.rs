@@ -311,6 +311,10 @@ impl StoreWrite {
         let next_offset = partition.next_offset.map_or(next_offset, |known| known.max(next_offset));
         partition.next_offset = Some(next_offset);
         self.batch.insert(&partition.keyspace, NEXT_OFFSET_KEY, next_offset.to_be_bytes());
+    }
+
+    /// Notes that the partition holds, as of now, every record that was given again.
+    pub fn complete_now(&mut self, partition: &mut PartitionStore) {
         let now_ms = chrono::Utc::now().timestamp_millis();
         partition.written_at_ms = Some(now_ms);
         self.batch.insert(&partition.keyspace, WRITTEN_AT_KEY, now_ms.to_be_bytes());
@@ -354,6 +358,7 @@ mod tests {
         let mut write = store.write();
         write.claim(partition, key.as_bytes(), &Claim::empty("t", key));
         write.next_offset(partition, next_offset);
+        write.complete_now(partition);
         write.commit().unwrap();
     }
 

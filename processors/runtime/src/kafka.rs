@@ -37,9 +37,11 @@ const FIXED: [(&str, &str); 5] = [
 ];
 
 /// A member that died without leaving is noticed after this long …
-const SESSION_TIMEOUT_MS: &str = "10000";
+pub(crate) const SESSION_TIMEOUT_MS: u64 = 10_000;
 /// … or, where its place is kept for it (static membership), after this long.
-const STATIC_SESSION_TIMEOUT_MS: &str = "45000";
+pub(crate) const STATIC_SESSION_TIMEOUT_MS: u64 = 45_000;
+/// Overrides both.
+pub(crate) const SESSION_TIMEOUT_PROPERTY: &str = "session.timeout.ms";
 
 pub(crate) type KafkaConsumer = BaseConsumer<Context>;
 
@@ -132,10 +134,10 @@ pub(crate) fn consumer(
 ) -> KafkaResult<Arc<KafkaConsumer>> {
     let mut client = ClientConfig::new();
     client.extend(TUNABLES.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    match &config.settings.instance_id {
-        None => client.set("session.timeout.ms", SESSION_TIMEOUT_MS),
-        Some(id) => client.set("session.timeout.ms", STATIC_SESSION_TIMEOUT_MS).set("group.instance.id", id),
-    };
+    if let Some(id) = &config.settings.instance_id {
+        client.set("group.instance.id", id);
+    }
+    client.set(SESSION_TIMEOUT_PROPERTY, config.session_timeout().as_millis().to_string());
     client.set("heartbeat.interval.ms", "2000");
     client.extend(config.client_properties.iter().cloned());
     client.extend(FIXED.map(|(name, value)| (name.to_owned(), value.to_owned())));

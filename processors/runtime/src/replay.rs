@@ -105,6 +105,16 @@ pub enum PlanError {
     /// No partitions were given.
     #[error("there is no partition to replay")]
     NoPartitions,
+    /// Every partition gets one record a second at least.
+    #[error(
+        "a limit of {limit} records a second is too low for {partitions} partitions: take {partitions} or more"
+    )]
+    RateTooLow {
+        /// What was asked for.
+        limit: u32,
+        /// Partitions to read again.
+        partitions: usize,
+    },
 }
 
 /// Something about a move that its offsets alone don't tell.
@@ -120,6 +130,8 @@ pub enum Remark {
         /// What was wanted.
         wanted: i64,
     },
+    /// No record is as young as the wanted time: the log's end is taken.
+    NothingSoYoung,
     /// The group has committed nothing: without this it would begin at the log's first offset.
     NothingCommitted,
     /// The committed offset is before the log's first one: what was between them is gone.
@@ -131,6 +143,7 @@ pub enum Remark {
 impl fmt::Display for Remark {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NothingSoYoung => write!(f, "no record is as young as that"),
             Self::BeforeLog { wanted } => write!(f, "{wanted} is before the log"),
             Self::BeyondLog { wanted } => write!(f, "{wanted} is beyond the log"),
             Self::NothingCommitted => f.write_str("nothing committed so far"),
@@ -186,7 +199,11 @@ impl ReplayPlan {
         let mut moves =
             facts.iter().map(|facts| plan_one(&id, target, facts)).collect::<Result<Vec<_>, _>>()?;
         if let Some(rate) = max_records_per_s {
-            let all: i64 = moves.iter().filter_map(span).sum();
+            let spans: Vec<i64> = moves.iter().filter_map(span).collect();
+            if usize::try_from(rate).unwrap_or(usize::MAX) < spans.len() {
+                return Err(PlanError::RateTooLow { limit: rate, partitions: spans.len() });
+            }
+            let all: i64 = spans.iter().sum();
             for planned in &mut moves {
                 let Some(own) = span(planned) else { continue };
                 let share = i128::from(rate) * i128::from(own) / i128::from(all.max(1));
@@ -235,6 +252,9 @@ fn plan_one(id: &str, target: ReplayTarget, facts: &PartitionFacts) -> Result<Pa
         Some(offset) if offset < low => remarks.push(Remark::CommittedBeforeLog),
         Some(offset) if offset > high => remarks.push(Remark::CommittedBeyondLog),
         Some(_) => {}
+    }
+    if matches!(target, ReplayTarget::Time { .. }) && facts.at_time.is_none() && to > low {
+        remarks.push(Remark::NothingSoYoung);
     }
     if wanted < to {
         remarks.push(Remark::BeforeLog { wanted });

@@ -102,7 +102,7 @@ fn offsets_beyond_the_log_are_clamped_and_said_to_be() {
     };
     assert_eq!(to(ReplayTarget::Offset(3)), (10, 40, 0, vec![Remark::BeforeLog { wanted: 3 }]));
     assert_eq!(to(ReplayTarget::Shift(70)), (100, 0, 50, vec![Remark::BeyondLog { wanted: 120 }]));
-    assert_eq!(to(ReplayTarget::Time { at_ms: 5 }), (100, 0, 50, vec![]), "no record is so young");
+    assert_eq!(to(ReplayTarget::Time { at_ms: 5 }), (100, 0, 50, vec![Remark::NothingSoYoung]));
 }
 
 #[test]
@@ -142,6 +142,9 @@ fn a_shift_needs_something_to_shift_and_a_plan_partitions() {
     assert_eq!(none, Err(PlanError::NothingToShift(3)));
     let none = ReplayPlan::new("r".into(), None, ReplayTarget::End, None, &[]);
     assert_eq!(none, Err(PlanError::NoPartitions));
+    let slow = [facts(0, Some(9), 0, 9), facts(1, Some(9), 0, 9)];
+    let slow = ReplayPlan::new("r".into(), None, ReplayTarget::Beginning, Some(1), &slow);
+    assert_eq!(slow, Err(PlanError::RateTooLow { limit: 1, partitions: 2 }));
 }
 
 #[test]

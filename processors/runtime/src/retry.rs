@@ -53,6 +53,10 @@ pub struct RetryRequest {
     pub partition: i32,
     /// Its offset.
     pub offset: i64,
+    /// When it was appended, milliseconds since the Unix epoch, as its dead letter says: another record may stand there
+    /// since the topic was made anew.
+    #[serde(default)]
+    pub appended_at_ms: Option<i64>,
 }
 
 /// What came of a retry.
@@ -108,6 +112,17 @@ pub enum RetryError {
         /// The offset.
         offset: i64,
     },
+    /// Another record stands there now.
+    #[error(
+        "another record stands at offset {offset} of partition {partition} now: the topic was made anew since this one was \
+         refused; import it again, then discard the dead letter"
+    )]
+    Another {
+        /// The partition.
+        partition: i32,
+        /// The offset.
+        offset: i64,
+    },
     /// Something needed doesn't answer, or the stage is busy: later.
     #[error("{0}; try again later")]
     NotNow(String),
@@ -121,7 +136,7 @@ impl From<RetryError> for Refusal {
         let code = match &error {
             RetryError::NoStage { .. } => StatusCode::NOT_FOUND,
             RetryError::NotOwned { .. } | RetryError::NotReached { .. } => StatusCode::CONFLICT,
-            RetryError::Gone { .. } => StatusCode::GONE,
+            RetryError::Gone { .. } | RetryError::Another { .. } => StatusCode::GONE,
             RetryError::NotNow(_) => StatusCode::SERVICE_UNAVAILABLE,
             RetryError::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         };
@@ -221,6 +236,9 @@ impl Retrier {
         let (config, topic) = (self.config.client_properties.clone(), self.config.topic.clone());
         let read = tokio::task::spawn_blocking(move || read_record(&config, &topic, origin)).await;
         let record = read.unwrap_or_else(|error| Err(RetryError::NotNow(error.to_string())))?;
+        if request.appended_at_ms.is_some_and(|at_ms| at_ms != record.as_record().appended_at_ms) {
+            return Err(RetryError::Another { partition: request.partition, offset: request.offset });
+        }
         for _ in 0..MAX_SCHEMA_ROUNDS {
             let schema_id = match self.ask(origin, Some(record.clone())).await? {
                 RetryAnswer::Ended(retried) => return Ok(retried),

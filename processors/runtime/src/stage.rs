@@ -4,10 +4,11 @@ use crate::{
     Processor, RuntimeSettings, SchemaResolver, Sink,
     event_loop::{Letter, StageLoop},
     health::StageHealth,
+    kafka::{SESSION_TIMEOUT_MS, SESSION_TIMEOUT_PROPERTY, STATIC_SESSION_TIMEOUT_MS},
     mailbox::Mailbox,
     retry::Retrier,
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::{oneshot, watch};
 
 /// What a stage reads, and as whom.
@@ -23,6 +24,19 @@ pub struct StageConfig {
     pub dead_letter_topic: String,
     /// Limits.
     pub settings: RuntimeSettings,
+}
+
+impl StageConfig {
+    /// A member that the group hasn't heard from for this long loses its partitions to others.
+    pub fn session_timeout(&self) -> Duration {
+        let set = self.client_properties.iter().rev().find(|(name, _)| name == SESSION_TIMEOUT_PROPERTY);
+        let set = set.and_then(|(_, value)| value.parse().ok());
+        let usual = match self.settings.instance_id {
+            None => SESSION_TIMEOUT_MS,
+            Some(_) => STATIC_SESSION_TIMEOUT_MS,
+        };
+        Duration::from_millis(set.unwrap_or(usual))
+    }
 }
 
 /// Asks running stages to stop: drain, commit, leave the group. Cheap to clone.
@@ -150,5 +164,26 @@ impl Drop for StopOnDrop {
     fn drop(&mut self) {
         self.mailbox.post(Letter::Stop);
         self.health.deregister();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_session_is_what_the_user_set_or_depends_on_membership() {
+        let mut config = StageConfig {
+            client_properties: Vec::new(),
+            group_id: "g".into(),
+            topic: "t".into(),
+            dead_letter_topic: "d".into(),
+            settings: RuntimeSettings::default(),
+        };
+        assert_eq!(config.session_timeout(), Duration::from_secs(10));
+        config.settings.instance_id = Some("a".into());
+        assert_eq!(config.session_timeout(), Duration::from_secs(45));
+        config.client_properties.push((SESSION_TIMEOUT_PROPERTY.into(), "6000".into()));
+        assert_eq!(config.session_timeout(), Duration::from_secs(6));
     }
 }

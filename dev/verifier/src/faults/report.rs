@@ -50,6 +50,8 @@ pub struct Outcome {
     pub standstill_ms: u64,
     /// Claims whose last state in the state topic is not their newest.
     pub stale_last_states: u64,
+    /// Claims that the CQL server had forgotten something of before offsets were reset.
+    pub forgotten_claims: u64,
     /// The most memory by role.
     pub peaks_mib: BTreeMap<&'static str, u64>,
     /// The whole round.
@@ -80,6 +82,7 @@ impl Outcome {
             recovery_ms: 0,
             standstill_ms: 0,
             stale_last_states: 0,
+            forgotten_claims: 0,
             peaks_mib: BTreeMap::new(),
             seconds: 0.0,
             folder: String::new(),
@@ -132,6 +135,12 @@ impl Report {
             outcome.kills,
             outcome.seconds,
         );
+        if outcome.forgotten_claims > 0 {
+            println!(
+                "       before the reset the CQL server had forgotten something of {} claims",
+                outcome.forgotten_claims
+            );
+        }
         for problem in &outcome.problems {
             println!("       {}", problem.replace('\n', "\n       "));
         }

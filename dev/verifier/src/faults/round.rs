@@ -4,6 +4,7 @@ use super::{
     bench::Bench,
     crew::{Crew, Role},
     disk_space::Disk,
+    families::services,
     links::Links,
     load::{self, Progress},
     order,
@@ -18,7 +19,7 @@ use claims_verifier::{
     model::Model,
     namespace::Namespace,
     pipeline::Pipeline,
-    views::topics,
+    views::{cql, topics},
 };
 use std::{
     path::{Path, PathBuf},
@@ -101,18 +102,21 @@ async fn play(
         Fault::DiskFull => Some(Disk::mount(&pipeline.namespace.state_dir())?),
         _ => None,
     };
+    if scenario.fault == Fault::PeriodicCommitLog {
+        services::make_cql_forgetful(Arc::clone(&suite.cluster)).await?;
+    }
     let events = prepare(&pipeline, outcome.seed).await?;
     let ingress_port = free_port()?;
     let pipeline = pipeline.with("CLAIMS_INGRESS__LISTEN", &format!("127.0.0.1:{ingress_port}"));
     let crew = Arc::new(Crew::new(pipeline.clone(), Arc::clone(&suite.links)));
-    let mut health = Vec::new();
+    let mut listening = Vec::new();
     for role in Role::ALL {
         let mut settings =
             victim.filter(|&v| v == role).map_or_else(Vec::new, |role| scenario.victim_settings(role));
         if role != Role::Ingress {
             let port = free_port()?;
             settings.push((role.variable("LISTEN"), format!("127.0.0.1:{port}")));
-            health.push(format!("http://127.0.0.1:{port}/health/ready"));
+            listening.push((role, format!("http://127.0.0.1:{port}")));
         }
         crew.start((role, 0), settings)?;
     }
@@ -131,6 +135,7 @@ async fn play(
         let crew = Arc::clone(&crew);
         tokio::spawn(async move { crew.supervise().await })
     };
+    let health: Vec<_> = listening.iter().map(|(_, url)| format!("{url}/health/ready")).collect();
     let played = match ready(&url, &health).await {
         Ok(()) => under_load(scenario, &pipeline, &mut bench, url, &events, outcome).await,
         Err(error) => Err(error),
@@ -145,6 +150,12 @@ async fn play(
     if let Ok(supervised) = supervised {
         supervised?;
     }
+    let acknowledged = &events[..usize::try_from(outcome.events)?.min(events.len())];
+    if scenario.fault == Fault::PeriodicCommitLog {
+        let control = listening.iter().find(|(role, _)| *role == Role::CurrentState);
+        let (_, control) = control.context("current-state listens nowhere")?;
+        reset_offsets(&pipeline, control, acknowledged, outcome).await?;
+    }
     crew.stop_all().await?;
     outcome.peaks_mib = crew.peaks_mib();
     for (role, mib) in &outcome.peaks_mib {
@@ -152,8 +163,7 @@ async fn play(
             outcome.problems.push(format!("{role} held {mib} MiB, more than {MEMORY_LIMIT_MIB}"));
         }
     }
-    let acknowledged = usize::try_from(outcome.events)?.min(events.len());
-    verify(&pipeline, &events[..acknowledged], outcome).await?;
+    verify(&pipeline, acknowledged, outcome).await?;
     if outcome.problems.is_empty() {
         drop(bench);
         pipeline.namespace.reset().await?;
@@ -365,14 +375,40 @@ fn note_exits(scenario: &Scenario, crew: &Crew, outcome: &mut Outcome) {
     }
 }
 
-/// Every view against the acknowledged events.
-async fn verify(pipeline: &Pipeline, events: &[String], outcome: &mut Outcome) -> Result<()> {
-    let (log, records) = tokio::task::block_in_place(|| order::check(&pipeline.namespace, events))?;
-    outcome.records = records;
+/// What an operator does whose database has lost writes: notes what is missing, and resets the offsets.
+async fn reset_offsets(
+    pipeline: &Pipeline,
+    control: &str,
+    events: &[String],
+    outcome: &mut Outcome,
+) -> Result<()> {
+    let session = pipeline.namespace.cql_session().await?;
+    let held = cql::claims(&session, &pipeline.namespace.name).await?;
+    let wanted = model_of(events)?.claims()?;
+    outcome.forgotten_claims =
+        wanted.iter().filter(|(key, claim)| held.get(*key) != Some(claim)).count() as u64;
+    let running = pipeline.clone();
+    let control = control.to_owned();
+    let replay = move || {
+        running.run(&["replay", "current-state", "--to-beginning", "--restart", "--control", &control])
+    };
+    tokio::task::spawn_blocking(replay).await??;
+    wait_until_caught_up(pipeline, Instant::now()).await
+}
+
+fn model_of(events: &[String]) -> Result<Model> {
     let mut model = Model::default();
     for event in events {
         model.add(&serde_json::from_str(event)?)?;
     }
+    Ok(model)
+}
+
+/// Every view against the acknowledged events.
+async fn verify(pipeline: &Pipeline, events: &[String], outcome: &mut Outcome) -> Result<()> {
+    let (log, records) = tokio::task::block_in_place(|| order::check(&pipeline.namespace, events))?;
+    outcome.records = records;
+    let model = model_of(events)?;
     let mut all = checks::all(pipeline, &model, records).await?;
     all.push(log);
     let stale = tokio::task::block_in_place(|| topics::stale_last_states(&pipeline.namespace))?;

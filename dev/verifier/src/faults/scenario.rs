@@ -26,6 +26,8 @@ pub enum Fault {
     Broker,
     /// Another service is killed and started again.
     Service(Service),
+    /// The CQL server forgets acknowledged writes, and an offset reset writes them again.
+    PeriodicCommitLog,
     /// ClickHouse is killed while inserts are under way.
     ClickHouseMidInsert,
     /// ClickHouse's answers are replaced.
@@ -126,6 +128,14 @@ pub const SCENARIOS: &[Scenario] = &[
             "cql-kill",
             "kill -9 of the CQL server, and its restart",
             Fault::Service(Service::Cassandra),
+        )
+    },
+    Scenario {
+        victims: CS,
+        ..scenario(
+            "cql-forgets",
+            "kill -9 of the CQL server with a periodic commit log, and a reset of offsets",
+            Fault::PeriodicCommitLog,
         )
     },
     Scenario {
@@ -254,6 +264,7 @@ impl Scenario {
             Fault::Broker => services::broker(bench).await,
             Fault::Service(Service::Registry) => services::registry(bench).await,
             Fault::Service(service) => services::restart(bench, service).await,
+            Fault::PeriodicCommitLog => services::forgetful_cql(bench).await,
             Fault::ClickHouseMidInsert => services::clickhouse_mid_insert(bench).await,
             Fault::ClickHouseAnswers(answer) => databases::answers(bench, answer).await,
             Fault::ClickHouseMute => databases::mute(bench).await,

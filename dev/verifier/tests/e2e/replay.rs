@@ -232,6 +232,16 @@ async fn a_topic_made_anew_is_taken_only_on_purpose() -> Result<()> {
     admin.delete_topics(&[&events], &AdminOptions::new()).await?;
     until("the topic is made anew", || Ok(pipeline.output(&["topics", "apply"])?.status.success())).await?;
     ingest(&pipeline, &file)?;
+    // A process on another machine, or one that has lost its disk, has no store that could remember.
+    let (stores, kept) = (pipeline.namespace.state_dir(), pipeline.namespace.dir.join("kept-stores"));
+    std::fs::rename(&stores, &kept)?;
+    let said = fails(&pipeline, "current-state").await?;
+    assert!(
+        said.contains("holds the claims of topic") && said.contains("claims replay current-state"),
+        "{said}"
+    );
+    std::fs::remove_dir_all(&stores)?;
+    std::fs::rename(&kept, &stores)?;
     for processor in ["current-state", "analytics"] {
         let said = fails(&pipeline, processor).await?;
         assert!(said.contains(&format!("claims replay {processor} --to-beginning")), "{said}");

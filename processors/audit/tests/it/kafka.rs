@@ -252,8 +252,12 @@ async fn a_record_whose_schema_came_late_is_no_lost_end_and_can_be_put_back() {
     assert_eq!(stage.report().await.records, 3);
 
     // Partition 0 has not gone past its record: it is put back. Partition 1 has: the chain is not to be bent.
-    let request =
-        |partition| RetryRequest { topic: stage.config.topics.events.clone(), partition, offset: 1 };
+    let request = |partition| RetryRequest {
+        topic: stage.config.topics.events.clone(),
+        partition,
+        offset: 1,
+        appended_at_ms: None,
+    };
     let put_back = async |partition| retry("audit", &request(partition)).await.unwrap();
     assert_eq!(put_back(0).await, Retried::Applied);
     assert_eq!(put_back(0).await, Retried::AlreadyThere);

@@ -14,7 +14,7 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use claims_runtime::{
-    dead_letter::{HEADER_DETAIL, HEADER_PROCESSOR, HEADER_REASON},
+    dead_letter::{HEADER_DETAIL, HEADER_PROCESSOR, HEADER_REASON, HEADER_TIMESTAMP_MS},
     retry::{Retried, RetryRequest},
 };
 use claims_topology::Config;
@@ -314,7 +314,12 @@ async fn retry(retrier: &Retrier<'_>, identity: &Identity, letter: &Letter) -> S
                       then discard this";
         return settled(letter, "not-retried", detail.to_owned());
     };
-    let request = RetryRequest { topic: at.topic.clone(), partition: at.partition, offset: at.offset };
+    let request = RetryRequest {
+        topic: at.topic.clone(),
+        partition: at.partition,
+        offset: at.offset,
+        appended_at_ms: letter.header(HEADER_TIMESTAMP_MS).parse().ok(),
+    };
     match retrier.retry(processor, &request).await {
         Ok(Retried::Applied) => settled(letter, "applied", String::new()),
         Ok(Retried::AlreadyThere) => settled(letter, "already-there", "the view held it before".to_owned()),

@@ -195,8 +195,10 @@ impl Replay<'_> {
         let committed = self.commit(planned, !stopped.is_empty()).await;
         let started = stopped.start().await;
         committed.with_context(|| match stopped.is_empty() {
-            true => format!("{processor}: its offsets were not set"),
-            false => format!("{processor}: its offsets were not set, and it was started again"),
+            true => format!("{processor}: its offsets were not set, or not confirmed (`claims lag` shows them)"),
+            false => format!(
+                "{processor}: its offsets were not set, or not confirmed (`claims lag` shows them), and it was started again"
+            ),
         })?;
         started.with_context(|| {
             format!(

@@ -114,8 +114,9 @@ impl Group {
                 false => anyhow!(error).context(format!("setting the offsets of group {}", self.name)),
             }
         })?;
-        let found = committed_offsets(&*self.consumer, &offsets, self.timeout)
-            .with_context(|| format!("reading the offsets of group {} back", self.name))?;
+        let found = committed_offsets(&*self.consumer, &offsets, self.timeout).with_context(|| {
+            format!("the offsets of group {} are set, but could not be read back", self.name)
+        })?;
         for planned in &plan.moves {
             let found = found.find_partition(topic, planned.partition).map(|element| element.offset());
             if found != Some(Offset::Offset(planned.to)) {

@@ -1,29 +1,27 @@
 //! Folding claims from the events topic.
 
 use super::sample::Sample;
-use crate::{
-    decoder::Decoder,
-    reader::{Polled, Reader},
-};
-use anyhow::bail;
+use crate::{decoder::Decoder, reader::Reader};
 use claims_analytics::EventRow;
+use claims_current_state::claim::Claim;
 use claims_runtime::Origin;
-use claims_schemas::{ClaimState, Timestamp, fold::Applied, validate::validate};
+use claims_schemas::{Timestamp, fold::Applied, validate::validate};
 use rdkafka::{Message, message::BorrowedMessage};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
-};
-
-const POLL_WAIT: Duration = Duration::from_millis(100);
+use std::collections::BTreeSet;
 
 /// A claim as the log has it.
-#[derive(Debug, Default, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Folded {
-    /// Its state.
-    pub state: ClaimState,
+    /// Its state, and where it has stood.
+    pub claim: Claim,
     /// An event of it doesn't fit ClickHouse's types, and is in the dead letters of analytics.
     pub is_unstorable: bool,
+}
+
+impl Default for Folded {
+    fn default() -> Self {
+        Self { claim: Claim::empty("", ""), is_unstorable: false }
+    }
 }
 
 /// What the reading came by.
@@ -53,34 +51,12 @@ pub async fn fold(
     mut whose: Whose<'_>,
 ) -> anyhow::Result<Seen> {
     let mut seen = Seen::default();
-    if from >= until {
-        return Ok(seen);
+    let mut span = reader.span(topic, partition, from, until)?;
+    while let Some(message) = span.next().await? {
+        seen.records += 1;
+        seen.refused += u64::from(!take(decoder, &message, sample, &mut whose).await?);
     }
-    reader.start(topic, &BTreeMap::from([(partition, from)]))?;
-    let mut deadline = Instant::now() + reader.timeout();
-    loop {
-        match reader.poll(POLL_WAIT)? {
-            Polled::Record(message) => {
-                deadline = Instant::now() + reader.timeout();
-                let offset = message.offset();
-                if offset < until {
-                    seen.records += 1;
-                    seen.refused += u64::from(!take(decoder, &message, sample, &mut whose).await?);
-                }
-                if offset + 1 >= until {
-                    return Ok(seen);
-                }
-            }
-            Polled::End(ended) if ended == partition => return Ok(seen),
-            Polled::Nothing if Instant::now() > deadline => {
-                bail!(
-                    "no further record of {topic} within {:?}; Kafka has stopped answering",
-                    reader.timeout()
-                );
-            }
-            Polled::End(_) | Polled::Nothing => tokio::task::yield_now().await,
-        }
-    }
+    Ok(seen)
 }
 
 /// False for a record that is no valid event.
@@ -112,13 +88,13 @@ async fn take(
             sample.known(&key)
         }
     };
-    let Some(claim) = claim else { return Ok(true) };
-    if claim.state.seen.is_empty() {
-        claim.state = ClaimState::empty(&event.tenant_id, &event.claim_id);
+    let Some(folded) = claim else { return Ok(true) };
+    if folded.claim.state.seen.is_empty() {
+        folded.claim = Claim::empty(&event.tenant_id, &event.claim_id);
     }
-    if let Applied::Changed { .. } = claim.state.apply(&event) {
+    if let Applied::Changed { .. } = folded.claim.apply(&event) {
         let origin = Origin { partition: message.partition(), offset: message.offset() };
-        claim.is_unstorable |= EventRow::new(event, origin, appended_at_ms).is_err();
+        folded.is_unstorable |= EventRow::new(event, origin, appended_at_ms).is_err();
     }
     Ok(true)
 }

@@ -2,4 +2,5 @@
 
 pub mod log;
 pub mod sample;
+pub mod states;
 pub mod views;

@@ -1,8 +1,8 @@
 //! Comparing claims as the log has them with the views.
 
-use super::log::Folded;
+use super::{log::Folded, states::States};
 use claims_analytics::read::{LatestRow, ViewReader};
-use claims_current_state::read::{ClaimReader, ClaimView};
+use claims_current_state::read::ClaimReader;
 use claims_topology::Config;
 use futures::{StreamExt, TryStreamExt};
 use serde::Serialize;
@@ -28,7 +28,7 @@ pub struct Difference {
 
 /// The views that are looked at.
 pub struct Views {
-    current_state: Option<ClaimReader>,
+    current_state: Option<(ClaimReader, States)>,
     analytics: Option<ViewReader>,
 }
 
@@ -36,7 +36,7 @@ impl Views {
     /// Connects to the views of these processors.
     pub async fn connect(config: &Config, processors: &[&str]) -> anyhow::Result<Self> {
         let current_state = match processors.contains(&claims_current_state::NAME) {
-            true => Some(ClaimReader::connect(&config.current_state.cql).await?),
+            true => Some((ClaimReader::connect(&config.current_state.cql).await?, States::new(config)?)),
             false => None,
         };
         let analytics = processors.contains(&claims_analytics::NAME);
@@ -46,16 +46,17 @@ impl Views {
         })
     }
 
-    /// Compares these claims; answers with what differs.
-    pub async fn compare(&self, claims: &[&Folded]) -> anyhow::Result<Vec<Difference>> {
+    /// Compares these claims of one partition; answers with what differs.
+    pub async fn compare(&self, partition: i32, claims: &[&Folded]) -> anyhow::Result<Vec<Difference>> {
         let mut found = Vec::new();
-        if let Some(reader) = &self.current_state {
+        if let Some((reader, states)) = &self.current_state {
             found.extend(compare_rows(reader, claims).await?);
+            found.extend(states.compare(partition, claims).await?);
         }
         if let Some(reader) = &self.analytics {
             let mut tenants: BTreeMap<&str, Vec<&Folded>> = BTreeMap::new();
             for claim in claims.iter().filter(|claim| !claim.is_unstorable) {
-                tenants.entry(&claim.state.tenant_id).or_default().push(claim);
+                tenants.entry(&claim.claim.state.tenant_id).or_default().push(claim);
             }
             for (tenant_id, claims) in tenants {
                 for claims in claims.chunks(MAX_CLAIMS_PER_QUERY) {
@@ -67,26 +68,20 @@ impl Views {
     }
 }
 
-fn difference(view: &'static str, claim: &Folded, what: String) -> Difference {
-    let (tenant_id, claim_id) = (claim.state.tenant_id.clone(), claim.state.claim_id.clone());
+pub(super) fn difference(view: &'static str, claim: &Folded, what: String) -> Difference {
+    let (tenant_id, claim_id) = (claim.claim.state.tenant_id.clone(), claim.claim.state.claim_id.clone());
     Difference { view, tenant_id, claim_id, what }
 }
 
-const MISSING: &str = "it is missing";
+pub(super) const MISSING: &str = "it is missing";
 
 async fn compare_rows(reader: &ClaimReader, claims: &[&Folded]) -> anyhow::Result<Vec<Difference>> {
-    const VIEW: &str = "claim_by_id";
-    let compared: Vec<Option<Difference>> = futures::stream::iter(claims.iter().copied())
+    let compared: Vec<Vec<Difference>> = futures::stream::iter(claims.iter().copied())
         .map(|claim| async move {
-            let wanted = ClaimView::of(&claim.state);
-            let what = match reader.claim(&wanted.tenant_id, &wanted.claim_id).await? {
-                None => MISSING.to_owned(),
-                Some(row) => match row.differing_columns(&wanted) {
-                    columns if columns.is_empty() => return Ok::<_, anyhow::Error>(None),
-                    columns => columns.join(", "),
-                },
-            };
-            Ok(Some(difference(VIEW, claim, what)))
+            let found = reader.differences(&claim.claim).await?;
+            Ok::<_, anyhow::Error>(
+                found.into_iter().map(|found| difference(found.table, claim, found.what)).collect(),
+            )
         })
         .buffer_unordered(MAX_IN_FLIGHT)
         .try_collect()
@@ -99,23 +94,26 @@ async fn compare_analytics(
     tenant_id: &str,
     claims: &[&Folded],
 ) -> anyhow::Result<Vec<Difference>> {
-    let ids: Vec<&str> = claims.iter().map(|claim| claim.state.claim_id.as_str()).collect();
+    let ids: Vec<&str> = claims.iter().map(|claim| claim.claim.state.claim_id.as_str()).collect();
     let (latest, events) = tokio::try_join!(reader.latest(tenant_id, &ids), reader.events(tenant_id, &ids))?;
     let mut found = Vec::new();
     for claim in claims {
-        let id = &claim.state.claim_id;
+        let id = &claim.claim.state.claim_id;
         let what = match latest.get(id) {
             None => Some(MISSING.to_owned()),
             Some(row) => {
-                let columns = row.differing_columns(&LatestRow::of(&claim.state));
+                let columns = row.differing_columns(&LatestRow::of(&claim.claim.state));
                 (!columns.is_empty()).then(|| columns.join(", "))
             }
         };
         found.extend(what.map(|what| difference("latest", claim, what)));
         let rows = events.get(id).map_or(&[][..], Vec::as_slice);
-        if rows != claim.state.seen {
-            let what =
-                format!("{} of {} events are as in the log", matching(rows, claim), claim.state.seen.len());
+        if rows != claim.claim.state.seen {
+            let what = format!(
+                "{} of {} events are as in the log",
+                matching(rows, claim),
+                claim.claim.state.seen.len()
+            );
             found.push(difference("events", claim, what));
         }
     }
@@ -123,5 +121,5 @@ async fn compare_analytics(
 }
 
 fn matching(rows: &[claims_schemas::state::SeenVersion], claim: &Folded) -> usize {
-    rows.iter().filter(|row| claim.state.seen.contains(row)).count()
+    rows.iter().filter(|row| claim.claim.state.seen.contains(row)).count()
 }

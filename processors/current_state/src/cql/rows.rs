@@ -298,6 +298,69 @@ impl<'a> TimelineRow<'a> {
     }
 }
 
+/// What the server counts of a cell beside its value: its stamp, and places for a time to live and a deletion.
+const CELL_BYTES: usize = 20;
+/// What it counts of a row beside its cells, about.
+const ROW_BYTES: usize = 64;
+/// Most numbers and instants have this many bytes.
+const NUMBER_BYTES: usize = 8;
+
+fn text_bytes(cells: &[&Cell<&str>]) -> usize {
+    let bytes = |cell: &&Cell<&str>| match cell {
+        MaybeUnset::Set(value) => CELL_BYTES + value.map_or(0, str::len),
+        MaybeUnset::Unset => 0,
+    };
+    cells.iter().map(bytes).sum()
+}
+
+impl ClaimRow<'_> {
+    /// Cells of numbers, instants and amounts.
+    const NUMBERS: usize = 14;
+
+    fn approximate_bytes(&self) -> usize {
+        let texts = text_bytes(&[
+            &self.source,
+            &self.customer_id,
+            &self.customer_name,
+            &self.customer_email,
+            &self.claim_type,
+            &self.title,
+            &self.description,
+            &self.product_id,
+            &self.order_id,
+            &self.urgency,
+            &self.claimed_currency,
+            &self.agent_id,
+            &self.agent_name,
+            &self.resolution,
+            &self.resolution_type,
+            &self.customer_satisfaction,
+            &self.replacement_tracking,
+            &self.settled_currency,
+        ]);
+        ROW_BYTES + texts + CELL_BYTES + self.status.len() + Self::NUMBERS * (CELL_BYTES + NUMBER_BYTES)
+    }
+}
+
+impl ListRow<'_> {
+    /// Cells of numbers, instants and amounts.
+    const NUMBERS: usize = 3;
+
+    fn approximate_bytes(&self) -> usize {
+        let texts = text_bytes(&[
+            &self.customer_id,
+            &self.agent_id,
+            &self.agent_name,
+            &self.claim_type,
+            &self.title,
+            &self.urgency,
+            &self.claimed_currency,
+        ]);
+        let numbers = Self::NUMBERS * (CELL_BYTES + NUMBER_BYTES);
+        ROW_BYTES + self.claim_id.len() + texts + CELL_BYTES + self.status.len() + numbers
+    }
+}
+
 /// One statement and what is bound to it.
 pub enum Op<'a> {
     /// Writes the claim's row.
@@ -314,6 +377,23 @@ pub enum Op<'a> {
     Timeline(TimelineRow<'a>),
     /// Erases a timeline.
     EraseTimeline(TimelineErase<'a>),
+}
+
+impl Op<'_> {
+    /// About what the server will count it as, rather too much than too little.
+    pub fn approximate_bytes(&self) -> usize {
+        match self {
+            Op::Claim(row) => row.approximate_bytes(),
+            Op::List(_, row) => row.approximate_bytes(),
+            Op::Timeline(row) => {
+                let texts = row.event_type.len() + row.actor.map_or(0, str::len) + row.words.len();
+                ROW_BYTES + texts + 5 * (CELL_BYTES + NUMBER_BYTES)
+            }
+            Op::Delete(_, KeyedDelete { claim_id, .. })
+            | Op::DeleteCreated(UnkeyedDelete { claim_id, .. }) => ROW_BYTES + claim_id.len(),
+            Op::Partition(_) | Op::EraseTimeline(_) => ROW_BYTES,
+        }
+    }
 }
 
 impl<'a> Op<'a> {

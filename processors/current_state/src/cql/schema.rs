@@ -22,6 +22,9 @@ pub const CLAIM_LIST_PARTITIONS: &str = "claim_list_partitions";
 /// The layout's version.
 pub const CLAIMS_LAYOUT: &str = "claims_layout";
 
+/// Which topic the rows were made from.
+pub const CLAIMS_SOURCE_TOPIC: &str = "claims_source_topic";
+
 /// Makes what is missing.
 pub async fn ensure(session: &Session, config: &CqlConfig) -> Result<(), SinkError> {
     let keyspace = checked_keyspace(&config.keyspace)?;
@@ -116,6 +119,10 @@ fn tables(keyspace: &str) -> Vec<String> {
             "CREATE TABLE IF NOT EXISTS {keyspace}.{CLAIMS_LAYOUT} (name text PRIMARY KEY, version int)
              WITH comment = 'Version of the layout of the tables'"
         ),
+        format!(
+            "CREATE TABLE IF NOT EXISTS {keyspace}.{CLAIMS_SOURCE_TOPIC} (topic text PRIMARY KEY, topic_id text)
+             WITH comment = 'Which topic the rows were made from'"
+        ),
     ];
     tables.extend(ListView::ALL.map(|view| list_table(keyspace, view, &options)));
     tables
@@ -149,7 +156,10 @@ mod tests {
 
     #[test]
     fn the_tenant_is_in_every_partition_key() {
-        for table in tables("k").iter().filter(|t| !t.contains(CLAIMS_LAYOUT)) {
+        for table in tables("k")
+            .iter()
+            .filter(|t| ![CLAIMS_LAYOUT, CLAIMS_SOURCE_TOPIC].iter().any(|own| t.contains(own)))
+        {
             assert!(table.contains("PRIMARY KEY ((tenant_id, "), "{table}");
         }
     }

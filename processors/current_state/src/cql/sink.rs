@@ -17,7 +17,7 @@ use crate::{
 };
 use claims_runtime::SinkError;
 use claims_schemas::EventType;
-use claims_topology::config::CqlConfig;
+use claims_topology::{config::CqlConfig, source::SourceTopic};
 use futures::{StreamExt, stream::FuturesUnordered};
 use scylla::{
     client::session::Session,
@@ -64,6 +64,11 @@ impl CqlSink {
             max_in_flight: config.max_in_flight_statements.max(1),
             known_partitions: Mutex::new(HashSet::new()),
         })
+    }
+
+    /// Notes the topic that the claims come from; refused if the rows are of a former one of that name.
+    pub async fn note_topic(&self, topic: &str, source: &SourceTopic) -> Result<(), SinkError> {
+        super::source::note(&self.session, &self.keyspace, topic, source).await
     }
 
     /// Writes claims, each with its last state; `Ok` means durable. Writing them again changes nothing.
@@ -213,9 +218,12 @@ fn claim_ops(write: &ClaimWrite) -> Vec<Op<'_>> {
 }
 
 fn push_chunks<'a>(requests: &mut Vec<Request<Op<'a>>>, ops: Vec<Op<'a>>) {
+    let mut push = |chunk: Vec<Op<'a>>| {
+        let bytes = chunk.iter().map(Op::approximate_bytes).sum();
+        requests.push(Request::of_one_partition(chunk, bytes, Vec::new()));
+    };
     if ops.len() <= MAX_STATEMENTS {
-        requests.push(Request::of_one_partition(ops, Vec::new()));
-        return;
+        return push(ops);
     }
     let mut ops = ops.into_iter();
     loop {
@@ -223,7 +231,7 @@ fn push_chunks<'a>(requests: &mut Vec<Request<Op<'a>>>, ops: Vec<Op<'a>>) {
         if chunk.is_empty() {
             return;
         }
-        requests.push(Request::of_one_partition(chunk, Vec::new()));
+        push(chunk);
     }
 }
 

@@ -5,6 +5,17 @@ use crate::cql::rows::decimal;
 use chrono::{DateTime, Utc};
 use claims_schemas::{ClaimState, Timestamp, events::Money};
 
+/// The names of these columns where two rows differ.
+macro_rules! differing_columns {
+    ($one:ident, $other:ident, $($column:ident)*) => {
+        [$((stringify!($column), $one.$column != $other.$column)),*]
+            .into_iter()
+            .filter_map(|(column, differs)| differs.then_some(column))
+            .collect()
+    };
+}
+pub(super) use differing_columns;
+
 impl ClaimView {
     /// The row of a claim in this state.
     pub fn of(state: &ClaimState) -> Self {
@@ -53,19 +64,12 @@ impl ClaimView {
 
     /// Names of the columns in which two rows differ; no values: they may be personal data.
     pub fn differing_columns(&self, other: &Self) -> Vec<&'static str> {
-        macro_rules! differing {
-            ($($column:ident)*) => {
-                [$((stringify!($column), self.$column != other.$column)),*]
-            };
-        }
-        let columns = differing!(
+        differing_columns!(self, other,
             tenant_id claim_id status status_since source customer_id customer_name customer_email claim_type title
             description product_id order_id urgency claimed_amount claimed_currency agent_id agent_name
             estimated_resolution_at resolution resolution_type customer_satisfaction follow_up_required
             replacement_tracking settled_amount settled_currency created_at resolved_at closed_at updated_at
-            reopen_count reassignment_count note_count version revision
-        );
-        columns.into_iter().filter(|(_, differs)| *differs).map(|(column, _)| column).collect()
+            reopen_count reassignment_count note_count version revision)
     }
 }
 

@@ -93,14 +93,15 @@ impl FromStr for Cursor {
     }
 }
 
-/// The two statements of a list view.
+/// The statements of a list view.
 pub(super) struct ListStatements {
     pub from_start: PreparedStatement,
     pub after: PreparedStatement,
+    pub one: PreparedStatement,
 }
 
-/// Their texts: a partition from its start, and after a row.
-pub(super) fn statements(keyspace: &str, view: ListView) -> [String; 2] {
+/// Their texts: a partition from its start, a partition after a row, and one row.
+pub(super) fn statements(keyspace: &str, view: ListView) -> [String; 3] {
     let key = view.key_column().unwrap_or("tenant_id");
     let select = format!(
         "SELECT {} FROM {keyspace}.{} WHERE tenant_id = ?{} AND bucket = ? AND shard = ? AND ",
@@ -111,6 +112,7 @@ pub(super) fn statements(keyspace: &str, view: ListView) -> [String; 2] {
     [
         format!("{select} created_at < ? AND created_at >= ? LIMIT ?"),
         format!("{select} (created_at, claim_id) < (?, ?) AND (created_at) >= (?) LIMIT ?"),
+        format!("{select} created_at = ? AND claim_id = ?"),
     ]
 }
 

@@ -12,7 +12,7 @@ use claims_runtime::{
     Effect,
     testing::{Again, Driver, Outcome, TestRecord},
 };
-use claims_schemas::{Event, Status, events::*};
+use claims_schemas::{Event, EventData, Status, events::*};
 use std::path::Path;
 
 const NOW_MS: i64 = DAY_MS + 3_600_000;
@@ -316,4 +316,44 @@ fn a_store_that_missed_a_retry_is_folded_anew_from_there_once() {
     retried.add(0, 1);
     let mut driver = with_schema_99(folder.path(), &retried);
     assert_eq!(driver.assign(0, Some(4)).unwrap(), 4, "the store knows by now");
+}
+
+#[test]
+fn folding_anew_that_broke_off_is_begun_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let late = |offset, event: &Event| {
+        let mut value = encoded(event);
+        value[4] = 99;
+        TestRecord::value(0, offset, value).appended_at_ms(NOW_MS)
+    };
+    {
+        let mut driver = driver(folder.path());
+        driver.assign(0, None).unwrap();
+        let others =
+            [(0, 1, EventData::from(created("cust"))), (2, 3, started().into()), (4, 5, note().into())];
+        let others = others.map(|(offset, version, data)| record(offset, &event("t", "c", version, data)));
+        driver.run(others, 10).unwrap();
+    }
+    let complete_at = || {
+        let identity = StoreIdentity { topic: "t".into(), topic_id: "id".into(), partitions: 2 };
+        let store = StateStore::open(folder.path(), Some("test"), &identity).unwrap();
+        store.partition(0).unwrap().written_at_ms().unwrap()
+    };
+    let before = complete_at();
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    let late = [late(1, &event("t", "c", 2, assigned("a1"))), late(3, &event("t", "c", 4, resolved("done")))];
+    let retried = Retried::default();
+    for (goes_on_to_the_end, complete) in [(false, false), (true, true)] {
+        retried.add(0, 1);
+        retried.add(0, 3);
+        let mut driver = with_schema_99(folder.path(), &retried);
+        assert_eq!(driver.assign(0, Some(5)).unwrap(), 1);
+        driver.run(late[..1].iter().cloned(), 10).unwrap();
+        if goes_on_to_the_end {
+            driver.run(late[1..].iter().cloned(), 10).unwrap();
+        }
+        drop(driver);
+        // The lookup begins at this time: while it stands, both are found again.
+        assert_eq!(complete_at() > before, complete);
+    }
 }

@@ -292,3 +292,26 @@ async fn documented_queries_run() {
     assert!(run >= 9, "{run} statements");
     drop_keyspace(&config).await;
 }
+
+/// Servers refuse batches of several partitions above some size (Apache Cassandra 50 KiB); no claim is too long for them.
+#[tokio::test]
+async fn long_texts_are_written_however_many_there_are() {
+    let config = cql();
+    let sink = open(&config).await;
+    let reader = ClaimReader::connect(&config).await.unwrap();
+    let description = "It broke. ".repeat(6_000);
+    let writes: Vec<_> = (0..12)
+        .map(|i| {
+            let id = format!("long-{i}");
+            let title = Some("t".repeat(if i % 2 == 0 { 60_000 } else { 10 }));
+            let data = ClaimCreated { description: description.clone(), title, ..created("cust") };
+            write(&mut Claim::empty("t", &id), &[event("t", &id, 1, data)])
+        })
+        .collect();
+    sink.write(&writes).await.unwrap();
+    for write in &writes {
+        let differences = reader.differences(&write.claim).await.unwrap();
+        assert_eq!(differences, Vec::new(), "{}", write.claim.state.claim_id);
+    }
+    drop_keyspace(&config).await;
+}

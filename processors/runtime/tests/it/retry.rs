@@ -14,7 +14,7 @@ use std::{
 };
 
 fn at(topic: &Topic, partition: i32, offset: i64) -> RetryRequest {
-    RetryRequest { topic: topic.name.clone(), partition, offset }
+    RetryRequest { topic: topic.name.clone(), partition, offset, appended_at_ms: None }
 }
 
 /// Resolutions with their outcomes, in order.
@@ -98,6 +98,9 @@ async fn what_cannot_be_given_again_says_why_and_leaves_no_trace() {
     let ask = async |partition, offset| retry("plain", &at(&topic, partition, offset)).await.unwrap_err();
     assert!(matches!(ask(0, 3).await, RetryError::NotReached { .. }));
     assert!(matches!(ask(5, 0).await, RetryError::NotOwned { partition: 5 }));
+    // As after a topic was made anew: something else stands there.
+    let other = RetryRequest { appended_at_ms: Some(1), ..at(&topic, 0, 1) };
+    assert!(matches!(retry("plain", &other).await.unwrap_err(), RetryError::Another { offset: 1, .. }));
     topic.delete_below(0, 1).await;
     assert!(matches!(ask(0, 0).await, RetryError::Gone { .. }));
     let other = retry("none-such", &at(&topic, 0, 0)).await.unwrap_err();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
 
@@ -37,6 +38,12 @@ const EXPORTED: &[&str] = &[
     "java.sql/java.sql",
 ];
 
+/// A write is acknowledged only once it is on disk. Writers waiting together share one fsync, so a client with many writes
+/// in flight hardly notices.
+const BATCH: &str = "commitlog_sync: batch";
+/// Cassandra's default: a `kill -9` loses acknowledged writes, and tests could not tell that loss from one of ours.
+const PERIODIC: &str = "commitlog_sync: periodic\ncommitlog_sync_period: 10s";
+
 /// The command that starts the node.
 pub fn command(native: &Native) -> Result<Command> {
     let data = native.layout.data("cassandra");
@@ -45,7 +52,12 @@ pub fn command(native: &Native) -> Result<Command> {
     let yaml = conf.join("cassandra.yaml");
     fs::write(
         &yaml,
-        cassandra_yaml(native.ports.cql, native.ports.cql_storage, &data.display().to_string()),
+        cassandra_yaml(
+            native.ports.cql,
+            native.ports.cql_storage,
+            &data.display().to_string(),
+            if native.has_periodic_commit_log.load(Ordering::Relaxed) { PERIODIC } else { BATCH },
+        ),
     )?;
     let logging = conf.join("logback.xml");
     fs::write(&logging, LOGBACK)?;
@@ -77,7 +89,7 @@ pub fn command(native: &Native) -> Result<Command> {
     Ok(command)
 }
 
-fn cassandra_yaml(port: u16, storage_port: u16, data: &str) -> String {
+fn cassandra_yaml(port: u16, storage_port: u16, data: &str, commit_log: &str) -> String {
     let ssl_storage_port = storage_port.saturating_add(1);
     format!(
         "\
@@ -104,10 +116,7 @@ hints_directory: \"{data}/hints\"
 saved_caches_directory: \"{data}/saved_caches\"
 cdc_raw_directory: \"{data}/cdc_raw\"
 
-# A write is acknowledged only once it is on disk: with the default (periodic) a `kill -9` loses acknowledged
-# writes, and the tests could not tell that loss from one of ours. Writers waiting together share one fsync, so a
-# client with many writes in flight hardly notices.
-commitlog_sync: batch
+{commit_log}
 commitlog_segment_size: 32MiB
 commitlog_total_space: 512MiB
 

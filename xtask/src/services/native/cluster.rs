@@ -2,6 +2,7 @@
 //! their files below `.claims/<name>` and thrown away at every start.
 
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -76,7 +77,14 @@ impl Cluster {
             fs::remove_dir_all(&layout.home)
                 .with_context(|| format!("cannot remove {}", layout.home.display()))?;
         }
-        let cluster = Self { context: Context { layout, ports: Ports::shifted(offset)?, lock } };
+        let cluster = Self {
+            context: Context {
+                layout,
+                ports: Ports::shifted(offset)?,
+                lock,
+                has_periodic_commit_log: AtomicBool::default(),
+            },
+        };
         // The last of all ports, so that none wraps.
         cluster.node(BROKERS - 1)?;
         Ok(cluster)
@@ -133,6 +141,11 @@ impl Cluster {
         results.into_iter().collect::<Result<()>>()?;
         let others = Member::all().into_iter().filter(|member| matches!(member, Member::Other(_)));
         others.into_iter().try_for_each(|member| self.start(member).with_context(|| member.name()))
+    }
+
+    /// Whether the CQL server, from its next start on, acknowledges writes before they are on disk.
+    pub fn set_periodic_commit_log(&self, periodic: bool) {
+        self.context.has_periodic_commit_log.store(periodic, Ordering::Relaxed);
     }
 
     /// Starts a member, and waits until it answers.

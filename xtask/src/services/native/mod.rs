@@ -9,6 +9,7 @@ mod registry;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -36,6 +37,8 @@ pub struct Context {
     /// The ports to listen on.
     pub ports: Ports,
     lock: Lock,
+    /// Whether the CQL server acknowledges writes that are not on disk yet. Only the fault suite wants that.
+    has_periodic_commit_log: AtomicBool,
 }
 
 impl Context {
@@ -85,7 +88,12 @@ pub fn up(layout: &Layout, ports: Ports) -> Result<Vec<Service>> {
     tools::require_platform()?;
     tools::require_java()?;
     download::ensure(layout)?;
-    let context = Context { layout: layout.clone(), ports, lock: Lock::load(layout)? };
+    let context = Context {
+        layout: layout.clone(),
+        ports,
+        lock: Lock::load(layout)?,
+        has_periodic_commit_log: AtomicBool::default(),
+    };
     let context = &context;
     let results: Vec<(Service, Result<bool>)> = std::thread::scope(|scope| {
         let threads: Vec<_> = Service::ALL

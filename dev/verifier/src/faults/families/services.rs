@@ -4,10 +4,13 @@ use crate::{bench::Bench, proxy::Mode};
 use anyhow::{Result, ensure};
 use claims_verifier::namespace::REQUEST_TIMEOUT;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use xtask::services::{
     Service,
-    native::cluster::{BROKERS, Member},
+    native::cluster::{BROKERS, Cluster, Member},
 };
 
 /// A broker that was started again has every record again within this time.
@@ -18,6 +21,19 @@ pub async fn restart(bench: &mut Bench, service: Service) -> Result<()> {
     bench.kill_service(Member::Other(service)).await?;
     bench.pause(200, 2_000).await;
     bench.start_service(Member::Other(service)).await
+}
+
+/// From here on the CQL server acknowledges what isn't on disk. What it holds already is on disk.
+pub async fn make_cql_forgetful(cluster: Arc<Cluster>) -> Result<()> {
+    cluster.set_periodic_commit_log(true);
+    let cql = Member::Other(Service::Cassandra);
+    tokio::task::spawn_blocking(move || cluster.kill(cql).and_then(|()| cluster.start(cql))).await?
+}
+
+/// It forgets, and comes back as one that doesn't.
+pub async fn forgetful_cql(bench: &mut Bench) -> Result<()> {
+    bench.cluster.set_periodic_commit_log(false);
+    restart(bench, Service::Cassandra).await
 }
 
 /// With the registry a processor goes too, so that somebody needs it: schemas that are known are not asked for again.
