@@ -21,12 +21,19 @@ pub fn run(arguments: &[String]) -> Result<bool> {
         arguments.extend(["--sabotaged-claims".to_owned(), broken.display().to_string()]);
     }
     // Last, so that the programs that stay behind are whole ones.
-    if !build()? {
-        return Ok(false);
-    }
+    Ok(build()? && run_built(programs, &arguments)?)
+}
+
+/// The short form, on programs that are built already.
+pub fn run_short() -> Result<bool> {
+    let programs = std::env::current_exe()?;
+    run_built(programs.parent().context("this program lies in no folder")?, &["--short".to_owned()])
+}
+
+fn run_built(programs: &Path, arguments: &[String]) -> Result<bool> {
     let program = programs.join("claims-faults");
     let status = Command::new(&program)
-        .args(&arguments)
+        .args(arguments)
         .status()
         .with_context(|| format!("run {}", program.display()))?;
     Ok(status.success())

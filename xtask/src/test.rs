@@ -8,6 +8,8 @@ use anyhow::{Context, Result};
 
 use xtask::services::{self, ModeArgs};
 
+use crate::faults;
+
 /// One step; all run through cargo, with the same profile, so that nothing is built twice.
 struct Phase {
     name: &'static str,
@@ -23,7 +25,7 @@ const PHASES: &[Phase] = &[
     Phase { name: "tests", arguments: &["test", "--workspace", "--no-fail-fast"] },
 ];
 
-/// Runs all phases up to the first that fails. Services that were not running before are stopped at the end.
+/// Runs all phases up to the first that fails, and a few rounds of the fault suite. Services that were not running before are stopped at the end.
 pub fn run(mode: ModeArgs) -> Result<bool> {
     let begin = Instant::now();
     let started = services::up(mode)?;
@@ -32,7 +34,14 @@ pub fn run(mode: ModeArgs) -> Result<bool> {
     if !started.is_empty() {
         services::down(mode, &started)?;
     }
-    let green = outcome?;
+    let mut green = outcome?;
+    // On services of its own, and last: it takes the whole machine.
+    if green && !mode.use_docker()? {
+        println!("== faults: the short form");
+        let begin = Instant::now();
+        green = faults::run_short()?;
+        times.push(("faults", begin.elapsed()));
+    }
     for (name, time) in &times {
         println!("{name:<9} {:>7.1} s", time.as_secs_f64());
     }

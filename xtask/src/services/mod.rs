@@ -57,7 +57,8 @@ pub struct ModeArgs {
 }
 
 impl ModeArgs {
-    fn use_docker(self) -> Result<bool> {
+    /// Whether the services run in Docker.
+    pub fn use_docker(self) -> Result<bool> {
         if self.native {
             return Ok(false);
         }

@@ -94,6 +94,8 @@ async fn play(
     victim: Option<Role>,
     outcome: &mut Outcome,
 ) -> Result<()> {
+    let cluster = Arc::clone(&suite.cluster);
+    tokio::task::spawn_blocking(move || cluster.start_missing()).await??;
     let name = format!("faults_{}_{:x}", outcome.round, outcome.seed);
     let dir = suite.cluster.layout().home.join("rounds").join(&name);
     let pipeline = pipeline(suite, &name, &dir)?;

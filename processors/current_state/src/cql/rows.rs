@@ -246,7 +246,7 @@ impl<'a> ClaimRow<'a> {
             reassignment_count: count(state.reassignment_count),
             note_count: count(state.note_count),
             version: state.version() as i64,
-            revision: stamp(state),
+            revision: state.revision() as i64,
             stamp: stamp(state),
         }
     }
@@ -274,7 +274,7 @@ impl<'a> ListRow<'a> {
             claimed_amount: cell(amount(&state.claimed.value), FieldSet::CLAIMED_AMOUNT, ever),
             claimed_currency: cell(currency(&state.claimed.value), FieldSet::CLAIMED_CURRENCY, ever),
             updated_at: state.updated_at.value.map_or(MaybeUnset::Unset, |at| MaybeUnset::Set(instant(at))),
-            revision: stamp(state),
+            revision: state.revision() as i64,
             stamp: stamp(state),
         }
     }

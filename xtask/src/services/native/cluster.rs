@@ -160,10 +160,23 @@ impl Cluster {
                 (command_of(&self.context, service)?, ports_of(service, self.ports()), probe_of(service))
             }
         };
-        refuse_taken_ports(&ports)?;
+        // The system closes the sockets of a process that was killed a little after the process is gone.
+        let begun = Instant::now();
+        while let Err(taken) = refuse_taken_ports(&ports) {
+            if begun.elapsed() > KILL_TIMEOUT {
+                return Err(taken);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
         let log = self.context.layout.log(&name);
         let record = start(command, &log, &self.context.layout.run_file(&name), ports)?;
         wait_until_ready(&record, probe, &log)
+    }
+
+    /// Starts the members that don't run, such as one that a round which failed has left killed.
+    pub fn start_missing(&self) -> Result<()> {
+        let missing = Member::all().into_iter().filter(|&member| self.record(member).is_none());
+        missing.into_iter().try_for_each(|member| self.start(member).with_context(|| member.name()))
     }
 
     /// The process id of a member that runs.
