@@ -28,6 +28,11 @@ impl Timelines {
         *sum = sum.wrapping_add(digest);
     }
 
+    /// Claims that have not exactly the entries that the model has.
+    pub fn differing(&self, model: &Self) -> u64 {
+        model.0.iter().filter(|(key, entries)| self.0.get(*key) != Some(entries)).count() as u64
+    }
+
     /// Every claim has exactly the entries that the model has.
     pub fn check(&self, name: &str, model: &Self) -> Check {
         let entries = |timeline: Option<&(u64, u64)>| timeline.map_or(0, |(entries, _)| *entries);

@@ -68,6 +68,19 @@ impl Rebalancing {
         std::mem::take(&mut self.unanswered)
     }
 
+    /// A stop begins: partitions on their way out go with all others, in one drain under one deadline. What the group
+    /// waits for is answered at the end.
+    fn join_stop(&mut self) {
+        match self.step.take() {
+            Some(Step::Draining { leaving, .. } | Step::Committing { leaving, .. }) if !leaving.lost => {}
+            Some(Step::Releasing { leaving, deadline, is_released }) => {
+                let deadline = deadline.min(Instant::now() + STOP_RELEASE_TIMEOUT);
+                self.step = Some(Step::Releasing { leaving, deadline, is_released });
+            }
+            step => self.step = step,
+        }
+    }
+
     pub fn sink_released(&mut self) {
         if let Some(Step::Releasing { is_released, .. }) = &mut self.step {
             *is_released = true;
@@ -96,6 +109,9 @@ where
 {
     /// A stop was asked for: no more records are taken.
     pub(crate) fn begin_stop(&mut self) {
+        if !self.stopping {
+            self.rebalancing.join_stop();
+        }
         self.stopping = true;
         self.stop_begun.get_or_insert_with(Instant::now);
         self.monitor.stopping = true;
@@ -261,7 +277,7 @@ where
             sink.revoked(&gone).await;
             mailbox.post(Letter::SinkReleased);
         });
-        let timeout = if leaving.is_stop { STOP_RELEASE_TIMEOUT } else { RELEASE_TIMEOUT };
+        let timeout = if self.stopping { STOP_RELEASE_TIMEOUT } else { RELEASE_TIMEOUT };
         Ok(Progress::Next(Step::Releasing {
             leaving,
             deadline: Instant::now() + timeout,

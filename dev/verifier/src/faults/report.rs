@@ -50,7 +50,7 @@ pub struct Outcome {
     pub standstill_ms: u64,
     /// Claims whose last state in the state topic is not their newest.
     pub stale_last_states: u64,
-    /// Claims that the CQL server had forgotten something of before offsets were reset.
+    /// Claims of which the CQL server had forgotten timeline entries before offsets were reset.
     pub forgotten_claims: u64,
     /// The most memory by role.
     pub peaks_mib: BTreeMap<&'static str, u64>,
@@ -137,7 +137,7 @@ impl Report {
         );
         if outcome.forgotten_claims > 0 {
             println!(
-                "       before the reset the CQL server had forgotten something of {} claims",
+                "       before the reset the CQL server had forgotten timeline entries of {} claims",
                 outcome.forgotten_claims
             );
         }

@@ -107,6 +107,25 @@ async fn a_sink_that_hangs_delays_a_rebalance_no_longer_than_the_drain_timeout()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stop_during_a_revocation_drains_only_once() {
+    let topic = Topic::new(2).await;
+    topic.send_numbers(0..20).await;
+    let sink = Recording::with(1, 0, |_| Ok(()));
+    let settings = RuntimeSettings { drain_timeout_ms: 4_000, ..quick() };
+    let first = Running::start(topic.config(settings), Plain::new(), &sink, Registry::none());
+    until("a write hangs", || sink.writing.load(Ordering::SeqCst) == 1).await;
+    let other = Recording::new();
+    let second = Running::start(topic.config(quick()), Plain::new(), &other, Registry::none());
+    // The group has asked for a partition by then, and waits for the drain.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(other.assigned.lock().unwrap().iter().flatten().next().is_none(), "still draining");
+    let took = first.stop().await;
+    assert!(took < Duration::from_millis(5_500), "the stop has one drain timeout, not two: {took:?}");
+    until("the other member has everything", || other.len() == 20).await;
+    second.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn static_members_come_back_without_a_rebalance() {
     let topic = Topic::new(2).await;
     topic.send_numbers(0..10).await;
