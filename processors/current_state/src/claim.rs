@@ -44,6 +44,8 @@ impl Claim {
         if let Applied::Changed { .. } = applied {
             self.ever_set.add_event(event);
             self.history.add_event(event);
+            // Before its creation is known a claim stands among those of no date.
+            self.history.add_state(&self.state);
             if event.version < newest && !self.disordered {
                 self.disordered = true;
                 self.history.add_unknown();

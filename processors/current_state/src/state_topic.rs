@@ -21,8 +21,9 @@ use std::{sync::Arc, time::Duration};
 /// Header: the state's revision, in decimal.
 pub const HEADER_REVISION: &str = "revision";
 
-/// Records handed over before their acknowledgements are waited for.
-const MAX_OUTSTANDING_RECORDS: usize = 10_000;
+/// Records handed over before their acknowledgements are waited for: few enough to get through within the delivery
+/// timeout on a slow way.
+const MAX_OUTSTANDING_RECORDS: usize = 1_000;
 /// Memory of the producer's queue, in KiB.
 const MAX_QUEUE_KBYTES: &str = "65536";
 /// A record not acknowledged by Kafka for this long fails its batch, which is then tried again.

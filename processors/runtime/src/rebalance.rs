@@ -182,7 +182,7 @@ where
         let now = Instant::now();
         match step {
             Step::Draining { mut leaving, deadline } => {
-                leaving.lost |= !leaving.is_stop && self.consumer.assignment_lost();
+                leaving.lost |= self.consumer.assignment_lost();
                 let is_outstanding = |p: &i32| self.pipeline.ledger().is_outstanding(*p);
                 let is_drained = !leaving.partitions.iter().any(is_outstanding);
                 if leaving.lost {
@@ -247,7 +247,7 @@ where
         retry_at: Instant,
     ) -> Result<Progress, StageError> {
         let now = Instant::now();
-        let is_over = now >= deadline || (!leaving.is_stop && self.consumer.assignment_lost());
+        let is_over = now >= deadline || self.consumer.assignment_lost();
         if is_over {
             return self.release(leaving);
         }

@@ -10,7 +10,6 @@ use crate::{
         views::{Difference, Views},
     },
 };
-use anyhow::bail;
 use claims_topology::{Config, kafka::group_id};
 use serde::Serialize;
 use std::{
@@ -92,20 +91,18 @@ pub async fn run(args: VerifyArgs, config: &Config) -> anyhow::Result<ExitCode> 
         false => usize::try_from(args.sample)?.div_ceil(partitions.len()),
     };
     let mut report = Report { seed, ..Report::default() };
+    let bounds = verifier.log.bounds(&config.topics.events, &partitions)?;
     for &partition in &partitions {
         let until = noted.get(&partition).copied().unwrap_or(0);
+        if bounds.get(&partition).is_some_and(|log| until <= log.start && log.start < log.end) {
+            report
+                .not_judged
+                .push(format!("every claim of partition {partition}: nothing is committed there"));
+        }
         let sample = Sample::new(size, seed);
         verifier.partition(partition, until, sample, &mut report).await?;
     }
     print(&report, args.json)?;
-    let log_holds_records =
-        verifier.log.bounds(&config.topics.events, &partitions)?.values().any(|b| b.start < b.end);
-    if report.claims == 0 && log_holds_records {
-        bail!(
-            "nothing was compared: not all of {} have committed offsets beyond the log's start; are they running?",
-            processors.join(", ")
-        );
-    }
     let is_proved = report.differences_total == 0 && report.not_judged.is_empty();
     Ok(if is_proved { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

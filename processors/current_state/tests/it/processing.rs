@@ -3,7 +3,8 @@
 use crate::events::*;
 use claims_current_state::{
     CurrentState,
-    places::ListView,
+    claim::Claim,
+    places::{ListView, Place},
     processor::{REASON_INVALID, REASON_MALFORMED, REASON_SUPERSEDED},
     retried::Retried,
     store::{StateStore, StoreIdentity},
@@ -356,4 +357,14 @@ fn folding_anew_that_broke_off_is_begun_again() {
         // The lookup begins at this time: while it stands, both are found again.
         assert_eq!(complete_at() > before, complete);
     }
+}
+
+#[test]
+fn a_claim_whose_creation_never_came_has_stood_among_those_of_no_date() {
+    let mut claim = Claim::empty("t", "c");
+    claim.apply(&event("t", "c", 1, assigned("a1")));
+    claim.apply(&event("t", "c", 2, resolved("done")));
+    let left = claim.history.left(&claim.state);
+    let stood = |p: &Place| p.view == ListView::Status && p.key == "ASSIGNED" && p.created_at.is_none();
+    assert!(left.iter().any(stood), "{left:?}");
 }

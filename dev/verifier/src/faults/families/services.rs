@@ -25,9 +25,23 @@ pub async fn restart(bench: &mut Bench, service: Service) -> Result<()> {
 
 /// From here on the CQL server acknowledges what isn't on disk. What it holds already is on disk.
 pub async fn make_cql_forgetful(cluster: Arc<Cluster>) -> Result<()> {
-    cluster.set_periodic_commit_log(true);
+    set_commit_log(cluster, true).await
+}
+
+/// From here on it doesn't any more.
+pub async fn make_cql_reliable(cluster: Arc<Cluster>) -> Result<()> {
+    set_commit_log(cluster, false).await
+}
+
+async fn set_commit_log(cluster: Arc<Cluster>, periodic: bool) -> Result<()> {
+    cluster.set_periodic_commit_log(periodic);
     let cql = Member::Other(Service::Cassandra);
-    tokio::task::spawn_blocking(move || cluster.kill(cql).and_then(|()| cluster.start(cql))).await?
+    tokio::task::spawn_blocking(move || {
+        // It may be gone already.
+        let _ = cluster.kill(cql);
+        cluster.start(cql)
+    })
+    .await?
 }
 
 /// It forgets, and comes back as one that doesn't.
