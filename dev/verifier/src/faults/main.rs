@@ -60,7 +60,7 @@ struct Args {
     /// Tell what there is, and do nothing
     #[arg(long)]
     list: bool,
-    /// A few rounds within two and a half minutes
+    /// Five rounds in three minutes
     #[arg(long, conflicts_with_all = ["rounds", "scenario"])]
     short: bool,
     /// Break the product on purpose: exit code 0 if the suite notices every time
