@@ -14,13 +14,14 @@ pub fn run(mode: ModeArgs, arguments: &[String]) -> Result<bool> {
     }
     // The whole workspace, as `cargo xtask test` builds it: a selection of packages would be another selection of
     // their dependencies' features, and build those anew.
-    Ok(build()? && run_demo(arguments)?)
+    Ok(build(&["--bins"])? && run_demo(arguments)?)
 }
 
-/// Builds every program of the workspace.
-pub fn build() -> Result<bool> {
+/// Builds these targets of the whole workspace.
+pub fn build(targets: &[&str]) -> Result<bool> {
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--workspace", "--bins"])
+        .args(["build", "--workspace"])
+        .args(targets)
         .status()
         .context("cannot run cargo")?;
     Ok(status.success())

@@ -1,6 +1,7 @@
 //! What a scenario has in its hands.
 
 use super::{
+    clock::Clock,
     crew::{Crew, Role},
     disk_space::Disk,
     links::{Links, Ways},
@@ -27,6 +28,8 @@ pub struct Bench {
     pub victim: Option<Role>,
     /// The file system of the local store, where the scenario has one.
     pub disk: Option<Disk>,
+    /// The victim's clock, where the scenario shifts it.
+    pub clock: Option<Clock>,
     /// Services killed.
     pub service_kills: u64,
 }

@@ -15,7 +15,7 @@ pub const RATE_PER_S: u64 = 2_200;
 /// Events of one request at the usual rate …
 const REQUEST_EVENTS: usize = 110;
 /// … and of one that catches up.
-const MAX_REQUEST_EVENTS: usize = 550;
+const MAX_REQUEST_EVENTS: usize = 2_200;
 /// An unanswered request is given up, and repeated.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between two tries of a request that failed.

@@ -2,6 +2,7 @@
 //! compared with what was acknowledged. `cargo xtask faults` builds what it needs and runs it.
 
 mod bench;
+mod clock;
 mod crew;
 mod disk_space;
 mod families;
@@ -24,7 +25,7 @@ use links::Links;
 use random::Random;
 use report::Report;
 use round::Suite;
-use scenario::{Fault, NOT_MADE, SCENARIOS, SHORT, Scenario};
+use scenario::{Fault, SCENARIOS, SHORT, Scenario};
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Instant};
 use xtask::services::{layout::port_offset, native::cluster::Cluster};
 
@@ -78,9 +79,6 @@ fn parser() -> clap::builder::PossibleValuesParser {
 fn list() {
     for scenario in SCENARIOS {
         println!("{:<26} {}", scenario.name, scenario.what);
-    }
-    for (name, why) in NOT_MADE {
-        println!("{name:<26} not made here: {why}");
     }
 }
 

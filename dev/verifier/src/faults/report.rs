@@ -1,6 +1,6 @@
 //! What became of the rounds: a line each while they run, JSON lines in a file, and a table at the end.
 
-use super::scenario::{NOT_MADE, Scenario};
+use super::scenario::Scenario;
 use anyhow::{Context, Result};
 use comfy_table::{Table, presets::UTF8_FULL_CONDENSED};
 use serde::Serialize;
@@ -192,9 +192,6 @@ impl Report {
             ]);
         }
         println!("{table}");
-        for (name, why) in NOT_MADE {
-            println!("not made here: {name}: {why}");
-        }
         let passed = self.outcomes.iter().filter(|outcome| outcome.passed()).count();
         let kills: u64 = self.outcomes.iter().map(|outcome| outcome.kills).sum();
         let events: u64 = self.outcomes.iter().map(|outcome| outcome.events).sum();

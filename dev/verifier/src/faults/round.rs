@@ -2,6 +2,7 @@
 
 use super::{
     bench::Bench,
+    clock::Clock,
     crew::{Crew, Role},
     disk_space::Disk,
     families::services,
@@ -109,6 +110,10 @@ async fn play(
         Fault::DiskFull => Some(Disk::mount(&pipeline.namespace.state_dir())?),
         _ => None,
     };
+    let clock = match scenario.fault {
+        Fault::ClockJump => Some(Clock::make(&pipeline.namespace.dir)?),
+        _ => None,
+    };
     if scenario.fault == Fault::PeriodicCommitLog {
         services::make_cql_forgetful(Arc::clone(&suite.cluster)).await?;
     }
@@ -120,6 +125,9 @@ async fn play(
     for role in Role::ALL {
         let mut settings =
             victim.filter(|&v| v == role).map_or_else(Vec::new, |role| scenario.victim_settings(role));
+        if let Some(clock) = clock.as_ref().filter(|_| victim == Some(role)) {
+            settings.extend(clock.settings());
+        }
         if role != Role::Ingress {
             let port = free_port()?;
             settings.push((role.variable("LISTEN"), format!("127.0.0.1:{port}")));
@@ -135,6 +143,7 @@ async fn play(
         random,
         victim,
         disk,
+        clock,
         service_kills: 0,
     };
     let url = format!("http://127.0.0.1:{ingress_port}/v1/events");
@@ -262,8 +271,11 @@ async fn under_load(
     broken.context("the fault could not be made")?;
     outcome.fault_ms = fault_over.duration_since(fault_begun).as_millis() as u64;
     outcome.interventions = bench.links.interventions() - met;
+    if let Some(clock) = &bench.clock {
+        outcome.interventions += clock.shifted_answers()?;
+    }
     ensure!(
-        !scenario.is_made_by_proxies() || outcome.interventions > 0,
+        !scenario.must_meet_something() || outcome.interventions > 0,
         "the fault met no traffic: nothing was tested"
     );
 

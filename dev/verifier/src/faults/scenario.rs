@@ -4,7 +4,7 @@
 use super::{
     bench::Bench,
     crew::Role,
-    families::{databases, disk, kills, members, network, services, zombie},
+    families::{clock, databases, disk, kills, members, network, services, zombie},
 };
 use anyhow::Result;
 use xtask::services::Service;
@@ -48,6 +48,8 @@ pub enum Fault {
     KafkaDelay,
     /// No room left for the local store.
     DiskFull,
+    /// The wall clock of one process jumps.
+    ClockJump,
 }
 
 /// One scenario.
@@ -201,17 +203,19 @@ pub const SCENARIOS: &[Scenario] = &[
     },
     Scenario { affects: EVERY, ..scenario("kafka-delay", "every broker answers late", Fault::KafkaDelay) },
     Scenario {
+        victims: &Role::ALL,
+        ..scenario(
+            "clock-jump",
+            "a process's wall clock jumps, by up to three days, forwards and back",
+            Fault::ClockJump,
+        )
+    },
+    Scenario {
         victims: CS,
         may_end: CS,
         ..scenario("disk-full", "no room for the local store (a small tmpfs; needs root)", Fault::DiskFull)
     },
 ];
-
-/// Scenarios that can't be made here, and why.
-pub const NOT_MADE: &[(&str, &str)] = &[(
-    "clock-jump",
-    "a clock that jumps for one process needs a clock under our control between it and the kernel, and there is none here",
-)];
 
 /// The scenarios of the short form, chosen to reach every processor and every kind of fault.
 pub const SHORT: &[&str] = &["kill-before-commit", "zombie", "members", "clickhouse-timeout", "kafka-cut"];
@@ -238,8 +242,8 @@ impl Scenario {
         self.fault != Fault::KillBeforeCommit
     }
 
-    /// Whether the fault is made by proxies, so that one that met no traffic was none.
-    pub fn is_made_by_proxies(&self) -> bool {
+    /// Whether the fault lies between the product and something it asks, so that one that met no question was none.
+    pub fn must_meet_something(&self) -> bool {
         matches!(
             self.fault,
             Fault::ClickHouseAnswers(_)
@@ -250,6 +254,7 @@ impl Scenario {
                 | Fault::KafkaCut
                 | Fault::KafkaStall
                 | Fault::KafkaDelay
+                | Fault::ClockJump
         )
     }
 
@@ -275,6 +280,7 @@ impl Scenario {
             Fault::KafkaStall => network::stall(bench).await,
             Fault::KafkaDelay => network::delay(bench).await,
             Fault::DiskFull => disk::full(bench).await,
+            Fault::ClockJump => clock::jump(bench).await,
         }
     }
 }
@@ -304,9 +310,6 @@ mod tests {
         let text = include_str!("../../../../docs/faults.md");
         for scenario in SCENARIOS {
             assert!(text.contains(&format!("| `{}` |", scenario.name)), "{}", scenario.name);
-        }
-        for (name, _) in NOT_MADE {
-            assert!(text.contains(&format!("`{name}`")), "{name}");
         }
     }
 }

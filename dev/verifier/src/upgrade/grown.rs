@@ -17,8 +17,10 @@ use std::{ops::RangeBounds, path::Path, time::Duration};
 const FRAME_BYTES: usize = 5;
 /// The event type whose data grows …
 const GROWING: &str = "ClaimCreated";
-/// … by this field, which may be missing.
+/// … by this field, which may be missing, …
 const FIELD: &str = "channel";
+/// … and has this value.
+const CHANNEL: &str = "web";
 /// Records are flushed for so long at most.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -120,8 +122,8 @@ fn find<'a>(schema: &'a mut Json, name: &str) -> Option<&'a mut Json> {
     }
 }
 
-/// Adds the new field to events that have it, without a value: what a newer writer says beyond what a build knows makes
-/// its partition wait for the upgrade, and neither build here knows the field.
+/// Adds the new field, with a value, to events that have it: what a newer writer says beyond what a build knows makes its
+/// partition wait for the upgrade.
 fn fill(event: &mut Value) -> Result<()> {
     let Value::Record(fields) = event else { bail!("an event that is no record") };
     let is_growing = fields.iter().any(
@@ -131,7 +133,7 @@ fn fill(event: &mut Value) -> Result<()> {
     if is_growing {
         let Some(Value::Union(_, data)) = data else { bail!("data that is no union") };
         let Value::Record(data) = data.as_mut() else { bail!("data that is no record") };
-        data.push((FIELD.to_owned(), Value::Union(0, Box::new(Value::Null))));
+        data.push((FIELD.to_owned(), Value::Union(1, Box::new(Value::String(CHANNEL.to_owned())))));
     }
     Ok(())
 }

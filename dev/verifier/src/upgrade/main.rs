@@ -22,6 +22,8 @@ use std::{
 
 /// No step may take longer.
 const LIMIT: Duration = Duration::from_secs(300);
+/// What a build logs of a record that has what it doesn't know.
+const NEEDS_UPGRADE: &str = "upgrade this processor";
 /// Between two looks at a group or its lag.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -29,9 +31,12 @@ const PAUSE: Duration = Duration::from_millis(200);
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask upgrade")]
 struct Args {
-    /// The older build of `claims`; the newer one is that beside this program
+    /// The older build of `claims`
     #[arg(long)]
     older: PathBuf,
+    /// The newer one, whose schema of events has one field more
+    #[arg(long)]
+    newer: PathBuf,
     /// How many events to generate
     #[arg(long, default_value_t = 30_000)]
     events: u64,
@@ -57,16 +62,18 @@ async fn main() -> ExitCode {
 async fn upgrade(args: &Args) -> Result<()> {
     let namespace = Namespace::new("claims_upgrade", &args.dir, 4)?;
     namespace.reset().await?;
-    let newer = Pipeline::new(namespace)?;
-    let older = newer.clone().with_binary(&args.older.canonicalize().context("the older build")?);
+    let this = Pipeline::new(namespace)?;
+    let older = this.clone().with_binary(&args.older.canonicalize().context("the older build")?);
+    let newer = this.clone().with_binary(&args.newer.canonicalize().context("the newer build")?);
     older.prepare()?;
-    let parts = parts(&newer, args)?;
+    let parts = parts(&this, args)?;
 
     println!("» older build: a member of each group, and the first third of the events");
     let mut former = start(&older, "older")?;
     ingest(&older, &parts[0])?;
-    println!("» the schema grows by a field; newer members join the older ones");
-    let grown = grown::records(&newer, &parts[1]).await?;
+    println!("» newer members join, and the schema grows by a field, which every new claim has");
+    newer.prepare()?;
+    let grown = grown::records(&older, &parts[1]).await?;
     let half = grown.records.len() / 2;
     grown.produce(&newer, ..half)?;
     let mut current = start(&newer, "newer")?;
@@ -74,11 +81,12 @@ async fn upgrade(args: &Args) -> Result<()> {
         wait(&format!("two members in the group of {processor}"), || members(&newer, processor, 2)).await?;
     }
     grown.produce(&newer, half..)?;
-    wait("both builds are still there", || {
-        former.iter_mut().chain(&mut current).try_for_each(Running::check).map(|()| true)
+    wait("the older members wait for the upgrade", || {
+        former.iter_mut().chain(&mut current).try_for_each(Running::check)?;
+        former.iter().try_fold(true, |all, member| Ok(all && waits_for_upgrade(member)?))
     })
     .await?;
-    println!("» the older members leave, one after the other, under load");
+    println!("» they hold what they don't know; one after the other they leave, under load");
     ingest(&newer, &parts[2])?;
     stop(former).await?;
     newer.wait_until_caught_up(&mut current, LIMIT, |_, _| {}).await?;
@@ -141,6 +149,11 @@ async fn stop(running: Vec<Running>) -> Result<()> {
         ensure!(status.success(), "{name} ended with {status}; see {}", log.display());
     }
     Ok(())
+}
+
+/// Whether a member has said that a record needs a newer build.
+fn waits_for_upgrade(member: &Running) -> Result<bool> {
+    Ok(std::fs::read_to_string(&member.log)?.contains(NEEDS_UPGRADE))
 }
 
 fn members(pipeline: &Pipeline, processor: &str, wanted: usize) -> Result<bool> {

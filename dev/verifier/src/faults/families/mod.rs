@@ -1,5 +1,6 @@
 //! The faults, by what they break.
 
+pub mod clock;
 pub mod databases;
 pub mod disk;
 pub mod kills;
