@@ -86,3 +86,23 @@ pub fn now() -> Timestamp {
     DateTime::<Utc>::from_timestamp_millis(START_MS + 1_000_000_000_000)
         .map_or(Timestamp(i64::MAX), Into::into)
 }
+
+/// A CSV file of cases as the TSA publishes them, all decided: `mappings/tsa_claims.toml` makes two events of each.
+pub fn cases(cases: u64) -> String {
+    let mut text = String::from(
+        "Claim Number,Date Received,Incident Date,Airport Code,Airport Name,Airline Name,Claim Type,Claim Site,\
+         Item Category,Close Amount,Disposition\n",
+    );
+    for case in 0..cases {
+        let (airport, day) = (case % 400, case % 28 + 1);
+        text += &format!(
+            "20130{case:09},2013-03-{day:02},2013-02-{day:02}T00:00:00.000,A{airport:02},\"Airport {airport}, \
+             International\",Airline {},Property Damage,Checked Baggage,Luggage (all types including footlockers); \
+             Clothing,{}.{:02},Approve in Full\n",
+            case % 60,
+            case % 900,
+            case % 100
+        );
+    }
+    text
+}

@@ -236,8 +236,9 @@ impl Default for CurrentStateConfig {
     fn default() -> Self {
         Self {
             // A batch is held as claims, as rows and as statements at once: with these a process that catches up stays
-            // under 512 MB.
+            // under 512 MB. Views are to be fresh: while the sink is busy a batch goes on growing anyway.
             runtime: RuntimeSettings {
+                max_batch_age_ms: 25,
                 max_batch_bytes: 24 * 1024 * 1024,
                 pause_above_bytes: 64 * 1024 * 1024,
                 resume_below_bytes: 32 * 1024 * 1024,

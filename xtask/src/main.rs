@@ -1,5 +1,6 @@
 //! Development tasks: `cargo xtask up`, `cargo xtask test`, …
 
+mod bench;
 mod demo;
 mod faults;
 mod test;
@@ -77,6 +78,20 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Measure the pipeline's stages against the client libraries alone
+    #[command(disable_help_flag = true)]
+    Bench {
+        /// See `cargo xtask bench --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Run all processors at a steady rate for a long time, and see whether anything grows
+    #[command(disable_help_flag = true)]
+    Soak {
+        /// See `cargo xtask soak --help`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Start the services, then check the format, run clippy and every test
     Test,
     /// Resolve dev/downloads.toml anew and pin the files in dev/downloads.lock
@@ -98,6 +113,8 @@ fn run(cli: Cli) -> Result<bool> {
         Task::Demo { arguments } => demo::run(cli.mode, &arguments),
         Task::Faults { arguments } => faults::run(&arguments),
         Task::Upgrade { from, arguments } => upgrade::run(cli.mode, &from, &arguments),
+        Task::Bench { arguments } => bench::run(cli.mode, &arguments),
+        Task::Soak { arguments } => bench::soak(cli.mode, &arguments),
         Task::Test => test::run(cli.mode),
         Task::LockDownloads => services::lock_downloads().map(|()| true),
     }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use xtask::services::{self, ModeArgs};
 
-use crate::faults;
+use crate::{bench, faults};
 
 /// One step; all run through cargo, with the same profile, so that nothing is built twice.
 struct Phase {
@@ -25,12 +25,12 @@ const PHASES: &[Phase] = &[
     Phase { name: "tests", arguments: &["test", "--workspace", "--no-fail-fast"] },
 ];
 
-/// Runs all phases up to the first that fails, and a few rounds of the fault suite. Services that were not running before are stopped at the end.
+/// Runs all phases up to the first that fails, the benchmark at a tiny size, and a few rounds of the fault suite. Services that were not running before are stopped at the end.
 pub fn run(mode: ModeArgs) -> Result<bool> {
     let begin = Instant::now();
     let started = services::up(mode)?;
     let mut times = vec![("services", begin.elapsed())];
-    let outcome = run_phases(&mut times);
+    let outcome = run_phases(&mut times).and_then(|green| Ok(green && run_benchmark(&mut times)?));
     if !started.is_empty() {
         services::down(mode, &started)?;
     }
@@ -49,6 +49,15 @@ pub fn run(mode: ModeArgs) -> Result<bool> {
     if !has_shared_data() {
         println!("SKIPPED: the tests on real files; set CLAIMS_SHARED_DATA to the folder that holds them");
     }
+    Ok(green)
+}
+
+/// Every stage of the benchmark, for what comes out of it alone.
+fn run_benchmark(times: &mut Vec<(&'static str, Duration)>) -> Result<bool> {
+    println!("== bench: every stage at a tiny size");
+    let begin = Instant::now();
+    let green = bench::run_tiny()?;
+    times.push(("bench", begin.elapsed()));
     Ok(green)
 }
 

@@ -35,9 +35,13 @@ pub fn run(mode: ModeArgs, revision: &str, arguments: &[String]) -> Result<bool>
 
 /// Builds `claims` from a commit, changed first; where it lies.
 fn build_claims(name: &str, revision: &str, change: fn(&Path) -> Result<()>) -> Result<String> {
-    if Path::new(SOURCES).exists() {
+    // Without this file git would take the folder for a part of the checkout around it.
+    if Path::new(SOURCES).join(".git").is_file() {
         command("git", &["-C", SOURCES, "checkout", "--quiet", "--force", "--detach", &commit(revision)?])?;
     } else {
+        if Path::new(SOURCES).exists() {
+            fs::remove_dir_all(SOURCES).with_context(|| format!("remove {SOURCES}"))?;
+        }
         command("git", &["worktree", "add", "--quiet", "--force", "--detach", SOURCES, revision])?;
     }
     change(Path::new(SOURCES))?;

@@ -5,8 +5,8 @@
 //! names: the shift in milliseconds, then a count of the answers that were shifted, both in the machine's byte order.
 //! Only the wall clock is shifted. The monotonic one, on which timers rest, doesn't jump on a real machine either.
 //!
-//! What waits until a time of the wall clock (librdkafka's threads do) sees a jump as it would see a real one: a wait
-//! ends early when the clock jumps forward, and lasts longer when it jumps back.
+//! What waits until a time of the wall clock (librdkafka's threads do) sees a jump much as it would see a real one: the
+//! wait ends when the clock jumps forward, and lasts up to two seconds longer when it jumps back.
 
 // A library that takes the place of C functions can't be had without it.
 #![allow(unsafe_code)]
@@ -27,8 +27,11 @@ pub const FILE_BYTES: usize = 16;
 const VARIABLE_C: &std::ffi::CStr = c"CLAIMSTREAM_CLOCK_FILE";
 const NANOS_PER_MILLI: i64 = 1_000_000;
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
-/// A wait looks at the shift again after this long.
+/// A wait looks at the shift again after this long …
 const SLICE_NANOS: i64 = 50 * NANOS_PER_MILLI;
+/// … and after so many looks it returns as if woken, which callers must reckon with anyway: between two slices nobody
+/// waits, and a signal of that moment would be lost for as long as the clock was set back.
+const MAX_SLICES: u32 = 40;
 /// What `cnd_timedwait` answers when time is up (`thrd_timedout` of glibc).
 const THRD_TIMEDOUT: c_int = 4;
 
@@ -192,7 +195,7 @@ unsafe fn wait(
     // SAFETY: as the caller promises.
     let (Some(real), Some(until)) = (next.get(), unsafe { until.as_ref() }) else { return libc::EINVAL };
     let until = nanos(until);
-    loop {
+    for _ in 0..MAX_SLICES {
         let left = until.saturating_sub(shifted_wall_nanos());
         let slice = at_nanos(true_wall_nanos().saturating_add(left.min(SLICE_NANOS)));
         // SAFETY: as the caller promises; the deadline lives through the call.
@@ -201,6 +204,7 @@ unsafe fn wait(
             return status;
         }
     }
+    0
 }
 
 /// The C function, by the shifted clock. For conditions that wait by the wall clock, as those of this product's

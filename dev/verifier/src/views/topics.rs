@@ -130,6 +130,22 @@ pub async fn latest_schema_text(namespace: &Namespace, subject: &str) -> Result<
     Ok(schema.to_owned())
 }
 
+/// The id of the newest schema of a subject.
+pub async fn latest_schema_id(namespace: &Namespace, subject: &str) -> Result<u32> {
+    let url = format!("{}/subjects/{subject}/versions/latest", namespace.registry());
+    let answer: serde_json::Value = reqwest::get(&url).await?.error_for_status()?.json().await?;
+    let id = answer.get("id").and_then(serde_json::Value::as_u64).context("no id in the answer")?;
+    Ok(u32::try_from(id)?)
+}
+
+/// A schema by its id.
+pub async fn schema_text(namespace: &Namespace, id: u32) -> Result<String> {
+    let url = format!("{}/schemas/ids/{id}", namespace.registry());
+    let answer: serde_json::Value = reqwest::get(&url).await?.error_for_status()?.json().await?;
+    let schema = answer.get("schema").and_then(serde_json::Value::as_str);
+    Ok(schema.context("no schema in the answer")?.to_owned())
+}
+
 fn claim(fields: &HashMap<String, Value>) -> Result<((String, String), Claim)> {
     let field =
         |name: &str| fields.get(name).map(plain).with_context(|| format!("the state has no field {name}"));

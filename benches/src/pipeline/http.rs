@@ -1,0 +1,86 @@
+//! Events over HTTP, as an application sends them: some connections side by side, each request after the last one's answer.
+
+use super::{
+    child::Program,
+    input::Input,
+    offsets::{Run, Topic, follow},
+    ours,
+};
+use anyhow::{Context, Result, bail, ensure};
+use claims_verifier::namespace::Namespace;
+use std::{
+    net::TcpListener,
+    time::{Duration, Instant},
+};
+use tokio::task::JoinSet;
+
+/// Requests under way.
+const CONNECTIONS: usize = 4;
+/// Events of a request.
+const REQUEST_EVENTS: usize = 2_000;
+/// A request is answered within this time.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+/// Ingress takes requests this long after its start.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+
+/// Sends an input's file to an ingress of its own.
+pub async fn run(namespace: &Namespace, input: &Input) -> Result<Run> {
+    let text = std::fs::read_to_string(&input.file)?;
+    let lines: Vec<&str> = text.lines().collect();
+    let bodies: Vec<String> = lines.chunks(REQUEST_EVENTS).map(|lines| lines.join("\n") + "\n").collect();
+    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let mut command = ours::claims(namespace, &["run", "ingress"])?;
+    command.env("CLAIMS_INGRESS__LISTEN", address.to_string());
+    let mut program = Program::start("ingress", command, &namespace.dir)?;
+    let url = format!("http://{address}/v1/events");
+    ready(&mut program, &url).await?;
+    let (begun, topic) = (Instant::now(), Topic::of(namespace, &namespace.events_topic)?);
+    let mut sending = JoinSet::new();
+    for connection in 0..CONNECTIONS {
+        let own: Vec<String> = bodies.iter().skip(connection).step_by(CONNECTIONS).cloned().collect();
+        sending.spawn(send(url.clone(), own));
+    }
+    let followed = tokio::task::block_in_place(|| {
+        follow(std::slice::from_mut(&mut program), begun, input.records, || topic.records())
+    });
+    // Why a request was refused says more than that nothing came.
+    while let Some(sent) = sending.try_join_next() {
+        sent??;
+    }
+    let run = followed?;
+    while let Some(sent) = sending.join_next().await {
+        sent??;
+    }
+    program.stop()?;
+    Ok(run)
+}
+
+/// Waits until ingress answers a request without events.
+async fn ready(program: &mut Program, url: &str) -> Result<()> {
+    let (client, begun) = (client()?, Instant::now());
+    loop {
+        let answer = client.post(url).header("content-type", "application/x-ndjson").body("").send().await;
+        if answer.is_ok_and(|answer| answer.status().is_success()) {
+            return Ok(());
+        }
+        program.check()?;
+        ensure!(begun.elapsed() < READY_LIMIT, "ingress takes nothing within {} s", READY_LIMIT.as_secs());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn client() -> Result<reqwest::Client> {
+    Ok(reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build()?)
+}
+
+async fn send(url: String, bodies: Vec<String>) -> Result<()> {
+    let client = client()?;
+    for body in bodies {
+        let request = client.post(&url).header("content-type", "application/x-ndjson").body(body);
+        let answer = request.send().await.context("no answer from ingress")?;
+        if !answer.status().is_success() {
+            bail!("ingress answered {}: {}", answer.status(), answer.text().await?);
+        }
+    }
+    Ok(())
+}

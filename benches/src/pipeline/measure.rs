@@ -1,0 +1,159 @@
+//! Rounds: the floor, ours, the floor, ours, …, each from nothing, each verified.
+
+use super::{
+    child::Program,
+    floor::{self, FloorArgs, READY},
+    fold::FoldArgs,
+    http,
+    input::Input,
+    interrupt,
+    offsets::{Group, Run, Topic, follow},
+    ours,
+    stage::{ClientFloor, Floor, Ours, Settings, Stage},
+};
+use anyhow::{Context, Result, ensure};
+use claims_verifier::{namespace::Namespace, pipeline::Pipeline};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+/// A floor has its rows ready within this time.
+const PREPARE_LIMIT: Duration = Duration::from_secs(600);
+/// A program whose work is done ends within this time.
+const END_LIMIT: Duration = Duration::from_secs(60);
+
+/// A pair of runs.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Round {
+    /// What it is held against.
+    pub floor: Run,
+    /// Ours.
+    pub ours: Run,
+}
+
+/// Measures one round. `smaller` is the input of a floor that has one of its own; `number` makes names its own.
+pub async fn round(stage: &Stage, input: &Input, smaller: Option<&Input>, number: u32) -> Result<Round> {
+    let floor = match stage.floor {
+        Floor::Smaller { .. } => {
+            let smaller = smaller.context("the smaller input is missing")?;
+            of_ours(stage.ours, stage.settings, smaller, number, "floor").await.context("with less")?
+        }
+        Floor::Client(kind) => against_client(kind, input, number).await.context("floor")?,
+        Floor::Stage(name) => {
+            let other = Stage::named(name).with_context(|| format!("no stage {name}"))?;
+            let run = of_ours(other.ours, other.settings, input, number, "floor").await;
+            run.with_context(|| format!("{name}, as floor"))?
+        }
+    };
+    let ours = of_ours(stage.ours, stage.settings, input, number, "ours").await.context("ours")?;
+    Ok(Round { floor, ours })
+}
+
+async fn against_client(kind: ClientFloor, input: &Input, number: u32) -> Result<Run> {
+    let name = format!("bench_floor_{number}");
+    let namespace = input.round(&name)?;
+    remove(&namespace).await?;
+    if kind == ClientFloor::Produce {
+        Pipeline::new(input.apart(&name)?)?.prepare()?;
+    }
+    let mut program = this(&FloorArgs::command_line(kind, &namespace), "floor", &namespace)?;
+    wait_until_ready(&mut program)?;
+    let begun = Instant::now();
+    let run = if kind == ClientFloor::Produce {
+        let topic = Topic::of(&namespace, &namespace.topic("claims.events.v1"))?;
+        follow(std::slice::from_mut(&mut program), begun, input.records, || topic.records())?
+    } else {
+        let group = Group::of(&namespace, &floor::group(&namespace))?;
+        follow(std::slice::from_mut(&mut program), begun, input.records, || Ok(group.committed()))?
+    };
+    ours::wait_until_done(&mut program, input.records)?;
+    drop(program);
+    ours::verify_floor(kind, &namespace, input).await?;
+    remove(&namespace).await?;
+    Ok(run)
+}
+
+/// A run of ours, verified.
+pub async fn of_ours(ours: Ours, settings: Settings, input: &Input, number: u32, role: &str) -> Result<Run> {
+    let name = format!("bench_{role}_{number}");
+    let namespace = match ours {
+        Ours::Ingest | Ours::Http => input.apart(&name)?,
+        Ours::Fold | Ours::Run(_) => input.round(&name)?,
+    };
+    remove(&namespace).await?;
+    Pipeline::new(namespace.clone())?.prepare()?;
+    let run = match ours {
+        Ours::Ingest => ingest(&namespace, input)?,
+        Ours::Http => http::run(&namespace, input).await?,
+        Ours::Fold => fold(&namespace, input)?,
+        Ours::Run(processors) => processors_together(&namespace, input, processors, settings)?,
+    };
+    ours::verify(ours, &namespace, input).await?;
+    remove(&namespace).await?;
+    Ok(run)
+}
+
+fn ingest(namespace: &Namespace, input: &Input) -> Result<Run> {
+    let arguments = input.ingest_arguments()?;
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (begun, topic) = (Instant::now(), Topic::of(namespace, &namespace.events_topic)?);
+    let program = Program::start("ingest", ours::claims(namespace, &arguments)?, &namespace.dir)?;
+    let mut program = program.finishing();
+    let run = follow(std::slice::from_mut(&mut program), begun, input.records, || topic.records())?;
+    program.wait(END_LIMIT)?;
+    Ok(run)
+}
+
+fn fold(namespace: &Namespace, input: &Input) -> Result<Run> {
+    let begun = Instant::now();
+    let mut program = this(&FoldArgs::command_line(namespace), "fold", namespace)?;
+    let group = Group::of(namespace, &namespace.group("current-state"))?;
+    let run = follow(std::slice::from_mut(&mut program), begun, input.records, || Ok(group.committed()))?;
+    ours::wait_until_done(&mut program, input.distinct)?;
+    Ok(run)
+}
+
+/// The pace of the slowest, and what all of them cost.
+fn processors_together(
+    namespace: &Namespace,
+    input: &Input,
+    processors: &[&str],
+    settings: Settings,
+) -> Result<Run> {
+    let begun = Instant::now();
+    let (mut programs, mut groups) = (Vec::new(), Vec::new());
+    for processor in processors {
+        programs.push(ours::start(namespace, processor, settings)?);
+        groups.push(Group::of(namespace, &namespace.group(processor))?);
+    }
+    let look = || Ok(groups.iter().map(Group::committed).min().unwrap_or(0));
+    let run = follow(&mut programs, begun, input.records, look)?;
+    programs.into_iter().try_for_each(Program::stop)?;
+    Ok(run)
+}
+
+/// This program, as a contestant.
+fn this(arguments: &[String], name: &str, namespace: &Namespace) -> Result<Program> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(arguments);
+    Program::start(name, command, &namespace.dir)
+}
+
+fn wait_until_ready(program: &mut Program) -> Result<()> {
+    let begun = Instant::now();
+    while !program.has_said(READY)? {
+        interrupt::check()?;
+        program.check()?;
+        ensure!(begun.elapsed() < PREPARE_LIMIT, "nothing ready after {} s", PREPARE_LIMIT.as_secs());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+/// Takes away what a run has made, this one's or one's that broke off.
+async fn remove(namespace: &Namespace) -> Result<()> {
+    namespace.reset().await?;
+    std::fs::remove_dir_all(&namespace.dir).with_context(|| format!("remove {}", namespace.dir.display()))?;
+    Ok(std::fs::create_dir_all(&namespace.dir)?)
+}

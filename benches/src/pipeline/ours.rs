@@ -1,0 +1,199 @@
+//! Our side of a stage: the product's own programs, started as users start them, and whether they did it right.
+
+use super::{
+    child::Program,
+    floor::{DONE, parquet},
+    input::Input,
+    interrupt, offsets,
+    stage::{ClientFloor, Content, Ours, Settings},
+};
+use anyhow::{Result, ensure};
+use claims_verifier::{
+    compare::compare,
+    namespace::Namespace,
+    pipeline::Pipeline,
+    views::{audit, clickhouse, cql, topics},
+};
+use rdkafka::Message;
+use std::{
+    collections::HashSet,
+    hash::{DefaultHasher, Hash, Hasher},
+    path::PathBuf,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+/// Offsets are committed so often, instead of once a second: the commits are what is looked at.
+pub const COMMIT_INTERVAL_MS: u64 = 100;
+/// A batch waits for more so long at most, as the floors' do: the last one of a run is never full.
+pub const MAX_BATCH_AGE_MS: u64 = 200;
+/// What is committed is also said within this time.
+const DONE_LIMIT: Duration = Duration::from_secs(10);
+/// Below this many events a topic of live order has too few claims to keep a claim's events apart.
+const LIVE_LEAST_EVENTS: u64 = 150_000;
+/// Differences told of a view.
+const MOST_DIFFERENCES: usize = 3;
+
+/// `claims` beside this program.
+pub fn binary() -> Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name("claims");
+    ensure!(path.is_file(), "{} is missing; `cargo xtask bench` builds it", path.display());
+    Ok(path)
+}
+
+/// `claims ARGS` in a namespace.
+pub fn claims(namespace: &Namespace, args: &[&str]) -> Result<Command> {
+    let mut command = Command::new(binary()?);
+    command.args(args).current_dir(&namespace.dir).envs(namespace.environment());
+    for processor in ["CURRENT_STATE", "ANALYTICS", "AUDIT"] {
+        command
+            .env(format!("CLAIMS_{processor}__RUNTIME__COMMIT_INTERVAL_MS"), COMMIT_INTERVAL_MS.to_string());
+    }
+    Ok(command)
+}
+
+/// Starts a processor.
+pub fn start(namespace: &Namespace, processor: &str, settings: Settings) -> Result<Program> {
+    let mut command = claims(namespace, &["run", processor])?;
+    command.envs(settings.iter().copied());
+    Program::start(processor, command, &namespace.dir)
+}
+
+/// An error unless everything came out as it must, once each.
+pub async fn verify(ours: Ours, namespace: &Namespace, input: &Input) -> Result<()> {
+    match ours {
+        Ours::Ingest | Ours::Http => {
+            same(
+                "records acknowledged",
+                offsets::records_in(namespace, &namespace.events_topic)?,
+                input.records,
+            )?;
+            no_dead_letters(namespace, 0)
+        }
+        Ours::Fold => no_dead_letters(namespace, input.superseded),
+        Ours::Run(processors) => {
+            for processor in processors {
+                verify_view(processor, namespace, input).await?;
+            }
+            let superseded = if processors.contains(&"current-state") { input.superseded } else { 0 };
+            no_dead_letters(namespace, superseded)
+        }
+    }
+}
+
+async fn verify_view(processor: &str, namespace: &Namespace, input: &Input) -> Result<()> {
+    match processor {
+        "analytics" => {
+            let (rows, distinct) = clickhouse::events(namespace).await?;
+            same("rows in events", rows, input.distinct)?;
+            same("distinct rows in events", distinct, input.distinct)
+        }
+        "audit" => {
+            let check = audit::check(&Pipeline::new(namespace.clone())?, input.records)?;
+            ensure!(check.problems.is_empty(), "audit: {}", check.problems.join("; "));
+            Ok(())
+        }
+        _ => {
+            let claims = input.model.claims()?;
+            let session = namespace.cql_session().await?;
+            let by_id = cql::claims(&session, &namespace.name).await?;
+            let mut differences = compare("claim_by_id", &by_id, &claims, MOST_DIFFERENCES).differences;
+            for place in cql::PLACES {
+                let places = cql::places(&session, &namespace.name, place).await?;
+                differences.extend(place.check(&places, &claims).problems);
+            }
+            let timelines = cql::timelines(&session, &namespace.name).await?;
+            differences.extend(timelines.check("claim_timeline", &input.model.timelines()).problems);
+            let mut living = claims;
+            living.retain(|_, claim| claim.status != "ERASED");
+            let states = topics::claims(namespace).await?;
+            differences.extend(compare("state topic", &states, &living, MOST_DIFFERENCES).differences);
+            ensure!(differences.is_empty(), "current-state: {}", differences.join("; "));
+            no_folding_together(namespace, input)
+        }
+    }
+}
+
+/// After some of a topic's events went through every processor: one row or more for each claim, none refused but for
+/// conflicts, a trail of all.
+pub async fn verify_rows(namespace: &Namespace, records: u64) -> Result<()> {
+    let check = audit::check(&Pipeline::new(namespace.clone())?, records)?;
+    ensure!(check.problems.is_empty(), "audit: {}", check.problems.join("; "));
+    let (rows, distinct) = clickhouse::events(namespace).await?;
+    same("rows in events", rows, distinct)?;
+    let superseded = topics::dead_letters(namespace, "current-state", "superseded").await?;
+    no_dead_letters(namespace, superseded)
+}
+
+/// In live order every event must have been a change of its own.
+fn no_folding_together(namespace: &Namespace, input: &Input) -> Result<()> {
+    let states = offsets::records_in(namespace, &namespace.state_topic())?;
+    let (least, wanted) = (input.distinct * 99 / 100, input.distinct);
+    let is_live = input.content == Content::Live && input.distinct >= LIVE_LEAST_EVENTS;
+    ensure!(
+        !is_live || states >= least,
+        "{states} states of {wanted} events: several of a claim were in one batch"
+    );
+    Ok(())
+}
+
+/// What a floor has written is there.
+pub async fn verify_floor(kind: ClientFloor, namespace: &Namespace, input: &Input) -> Result<()> {
+    match kind {
+        ClientFloor::Decode => Ok(()),
+        ClientFloor::Produce => {
+            let keys = keys_of(namespace, &namespace.topic("claims.events.v1"))?;
+            ensure!(keys == input.keys, "the floor produced other events: nothing was measured");
+            Ok(())
+        }
+        ClientFloor::Clickhouse => {
+            let (rows, _) = clickhouse::events(namespace).await?;
+            same("rows of the floor in events", rows, input.distinct)
+        }
+        ClientFloor::Parquet => {
+            same("rows of the floor in files", parquet::rows_in(namespace)?, input.records)
+        }
+        ClientFloor::Cql => {
+            let session = namespace.cql_session().await?;
+            let claims = cql::claims(&session, &namespace.name).await?.len() as u64;
+            same("claims of the floor", claims, input.model.claims()?.len() as u64)
+        }
+    }
+}
+
+/// The events of a topic, whatever their order: a sum over the hashes of their keys, and their number without copies.
+pub fn keys_of(namespace: &Namespace, topic: &str) -> Result<(u64, usize)> {
+    let mut keys = HashSet::new();
+    topics::each_record(namespace, topic, |message| {
+        let mut hasher = DefaultHasher::new();
+        message.key().unwrap_or_default().hash(&mut hasher);
+        keys.insert(hasher.finish());
+        Ok(())
+    })?;
+    Ok((keys.iter().fold(0, |sum: u64, &key| sum.wrapping_add(key)), keys.len()))
+}
+
+/// Events that hold a version twice are expected, as the model tells; nothing else.
+fn no_dead_letters(namespace: &Namespace, superseded: u64) -> Result<()> {
+    same("dead letters", offsets::records_in(namespace, &namespace.dead_letters_topic())?, superseded)
+}
+
+/// Waits until a floor or a fold says that it has done what it had to do; it may not do more.
+pub fn wait_until_done(program: &mut Program, wanted: u64) -> Result<()> {
+    let begun = Instant::now();
+    loop {
+        let said = program.said()?;
+        let done = said.lines().rev().find_map(|line| line.strip_prefix(DONE)?.trim().parse().ok());
+        if done >= Some(wanted) || begun.elapsed() > DONE_LIMIT {
+            return same("rows done", done.unwrap_or(0), wanted);
+        }
+        interrupt::check()?;
+        program.check()?;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn same(what: &str, found: u64, wanted: u64) -> Result<()> {
+    ensure!(found == wanted, "{found} {what}, should be {wanted}: nothing was measured");
+    Ok(())
+}
