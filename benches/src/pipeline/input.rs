@@ -1,6 +1,6 @@
 //! What stages read: files of events, and topics that hold them, made once and read by every round.
 
-use super::{bulk, stage::Content};
+use super::{bulk, ours::keys_of, stage::Content};
 use anyhow::{Context, Result, ensure};
 use claims_verifier::{model::Model, namespace::Namespace, pipeline::Pipeline};
 use serde::Deserialize;
@@ -81,6 +81,7 @@ impl Input {
         }
         if content != Content::Bulk {
             input.import(&pipeline)?;
+            input.keys = keys_of(&input.namespace, &input.namespace.events_topic)?;
         }
         input.records = super::offsets::records_in(&input.namespace, &input.namespace.events_topic)?;
         let (records, sent) = (input.records, input.model.events_in.max(input.distinct));
