@@ -20,7 +20,9 @@ pub fn run(mode: ModeArgs, arguments: &[String]) -> Result<bool> {
     if !asks(WORDS) {
         services::up(mode)?;
     }
-    let targets: &[&str] = if asks(&[TINY]) { &["--bins"] } else { &["--bins", "--release"] };
+    // Of programs for production only the two that are needed: each is optimised as a whole, for minutes.
+    let targets: &[&str] =
+        if asks(&[TINY]) { &["--bins"] } else { &["--release", "--bin", "claims", "--bin", "claims-bench"] };
     let programs = std::env::current_exe()?;
     let programs = programs.parent().context("this program lies in no folder")?;
     let programs = if asks(&[TINY]) { programs.to_owned() } else { programs.with_file_name("release") };

@@ -43,7 +43,7 @@ impl FoldArgs {
             ("--partitions", namespace.partitions.to_string()),
         ];
         let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
-        std::iter::once("fold".to_owned()).chain(options).collect()
+        std::iter::once("run-fold".to_owned()).chain(options).collect()
     }
 }
 

@@ -106,10 +106,10 @@ enum Against {
 #[command(hide = true)]
 enum Contestant {
     /// A floor.
-    #[command(hide = true)]
+    #[command(hide = true, name = "run-floor")]
     Floor(floor::FloorArgs),
     /// The fold without a sink.
-    #[command(hide = true)]
+    #[command(hide = true, name = "run-fold")]
     Fold(fold::FoldArgs),
     /// All processors at a steady rate for a long time.
     #[command(hide = true, name = "soak", bin_name = "cargo xtask soak")]
@@ -342,4 +342,19 @@ fn write_down(root: &Path, lines: &[Line], freshness: Option<&Freshness>) -> Res
 
 fn today() -> String {
     chrono::Utc::now().format("%Y-%m-%d").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn no_stage_is_taken_for_a_command() {
+        let command = Args::command();
+        command.clone().debug_assert();
+        for stage in STAGES {
+            assert!(command.find_subcommand(stage.name).is_none(), "{}", stage.name);
+        }
+    }
 }

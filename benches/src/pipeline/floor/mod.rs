@@ -44,7 +44,7 @@ impl FloorArgs {
     pub fn command_line(kind: ClientFloor, namespace: &Namespace) -> Vec<String> {
         let kind = clap::ValueEnum::to_possible_value(&kind).map(|value| value.get_name().to_owned());
         let folder = namespace.dir.display().to_string();
-        let mut line = vec!["floor".to_owned()];
+        let mut line = vec!["run-floor".to_owned()];
         line.extend(kind);
         let options = [
             ("--namespace", namespace.name.clone()),

@@ -163,10 +163,20 @@ public final class ClaimFold {
                 admin.removeMembersFromConsumerGroup(GROUP, new RemoveMembersFromConsumerGroupOptions()).all().get();
                 admin.deleteConsumerGroups(Collections.singleton(GROUP)).all().get();
             } catch (ExecutionException e) {
-                if (!(e.getCause() instanceof GroupIdNotFoundException)) {
+                if (!isWithoutGroup(e)) {
                     throw e;
                 }
             }
         }
+    }
+
+    /** Asking for the members wraps the reason once more than deleting does. */
+    private static boolean isWithoutGroup(Throwable error) {
+        for (Throwable cause = error; cause != null; cause = cause.getCause()) {
+            if (cause instanceof GroupIdNotFoundException) {
+                return true;
+            }
+        }
+        return false;
     }
 }
