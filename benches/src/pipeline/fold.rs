@@ -1,7 +1,10 @@
 //! The current-state processor in the product's runtime, with a sink that writes nothing: what decoding, folding and the
 //! durable local store cost by themselves.
 
-use super::floor::{DONE, READY};
+use super::{
+    floor::{DONE, PlaceArgs, READY},
+    ours::{COMMIT_INTERVAL_MS, MAX_BATCH_AGE_MS},
+};
 use anyhow::Result;
 use claims_current_state::{
     ClaimWrite, CurrentState, NAME,
@@ -11,40 +14,14 @@ use claims_runtime::{Batch, Shutdown, Sink, SinkError, run_stage};
 use claims_schemas::SchemaCache;
 use claims_topology::{Config, kafka, registry::RegistryResolver};
 use claims_verifier::namespace::Namespace;
-use clap::Args;
-use std::{
-    path::PathBuf,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
-/// Where the fold takes place.
-#[derive(Debug, Args)]
-pub struct FoldArgs {
-    #[arg(long)]
-    namespace: String,
-    #[arg(long)]
-    folder: PathBuf,
-    #[arg(long)]
-    topic: String,
-    #[arg(long)]
-    partitions: i32,
-}
-
-impl FoldArgs {
-    /// The arguments that fold into a namespace.
-    pub fn command_line(namespace: &Namespace) -> Vec<String> {
-        let options = [
-            ("--namespace", namespace.name.clone()),
-            ("--folder", namespace.dir.display().to_string()),
-            ("--topic", namespace.events_topic.clone()),
-            ("--partitions", namespace.partitions.to_string()),
-        ];
-        let options = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
-        std::iter::once("run-fold".to_owned()).chain(options).collect()
-    }
+/// The arguments that fold into a namespace.
+pub fn command_line(namespace: &Namespace) -> Vec<String> {
+    std::iter::once("run-fold".to_owned()).chain(PlaceArgs::command_line(namespace)).collect()
 }
 
 /// Counts what it would write: every event has one entry in a timeline, a copy has none.
@@ -65,9 +42,8 @@ impl Sink for Nowhere {
 }
 
 /// Runs until it is ended.
-pub async fn run(args: &FoldArgs) -> Result<()> {
-    let mut namespace = Namespace::new(&args.namespace, &args.folder, args.partitions)?;
-    namespace.events_topic.clone_from(&args.topic);
+pub async fn run(args: &PlaceArgs) -> Result<()> {
+    let namespace = args.namespace()?;
     let mut config = Config::default();
     config.kafka.bootstrap_servers = namespace.kafka();
     config.kafka.group_prefix.clone_from(&namespace.name);
@@ -75,7 +51,8 @@ pub async fn run(args: &FoldArgs) -> Result<()> {
     config.topics.events.clone_from(&namespace.events_topic);
     config.topics.dead_letters = namespace.dead_letters_topic();
     let mut settings = config.current_state.runtime.clone();
-    settings.commit_interval_ms = super::ours::COMMIT_INTERVAL_MS;
+    settings.commit_interval_ms = COMMIT_INTERVAL_MS;
+    settings.max_batch_age_ms = MAX_BATCH_AGE_MS;
     let identity = StoreIdentity {
         topic: config.topics.events.clone(),
         topic_id: String::new(),

@@ -110,7 +110,7 @@ enum Contestant {
     Floor(floor::FloorArgs),
     /// The fold without a sink.
     #[command(hide = true, name = "run-fold")]
-    Fold(fold::FoldArgs),
+    Fold(floor::PlaceArgs),
     /// All processors at a steady rate for a long time.
     #[command(hide = true, name = "soak", bin_name = "cargo xtask soak")]
     Soak(soak::SoakArgs),

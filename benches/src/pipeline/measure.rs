@@ -3,8 +3,7 @@
 use super::{
     child::Program,
     floor::{self, FloorArgs, READY},
-    fold::FoldArgs,
-    http,
+    fold, http,
     input::Input,
     interrupt,
     offsets::{Group, Run, Topic, follow},
@@ -86,7 +85,7 @@ pub async fn of_ours(ours: Ours, settings: Settings, input: &Input, number: u32,
     let run = match ours {
         Ours::Ingest => ingest(&namespace, input)?,
         Ours::Http => http::run(&namespace, input).await?,
-        Ours::Fold => fold(&namespace, input)?,
+        Ours::Fold => fold_alone(&namespace, input)?,
         Ours::Run(processors) => processors_together(&namespace, input, processors, settings)?,
     };
     ours::verify(ours, &namespace, input).await?;
@@ -105,9 +104,9 @@ fn ingest(namespace: &Namespace, input: &Input) -> Result<Run> {
     Ok(run)
 }
 
-fn fold(namespace: &Namespace, input: &Input) -> Result<Run> {
+fn fold_alone(namespace: &Namespace, input: &Input) -> Result<Run> {
     let begun = Instant::now();
-    let mut program = this(&FoldArgs::command_line(namespace), "fold", namespace)?;
+    let mut program = this(&fold::command_line(namespace), "fold", namespace)?;
     let group = Group::of(namespace, &namespace.group("current-state"))?;
     let run = follow(std::slice::from_mut(&mut program), begun, input.records, || Ok(group.committed()))?;
     ours::wait_until_done(&mut program, input.distinct)?;

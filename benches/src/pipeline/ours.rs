@@ -41,21 +41,21 @@ pub fn binary() -> Result<PathBuf> {
     Ok(path)
 }
 
-/// `claims ARGS` in a namespace.
+/// `claims ARGS` in a namespace, as users run it.
 pub fn claims(namespace: &Namespace, args: &[&str]) -> Result<Command> {
     let mut command = Command::new(binary()?);
     command.args(args).current_dir(&namespace.dir).envs(namespace.environment());
-    for processor in ["CURRENT_STATE", "ANALYTICS", "AUDIT"] {
-        command
-            .env(format!("CLAIMS_{processor}__RUNTIME__COMMIT_INTERVAL_MS"), COMMIT_INTERVAL_MS.to_string());
-    }
     Ok(command)
 }
 
-/// Starts a processor.
+/// Starts a processor whose pace is measured: with the settings that the look from outside needs, and its stage's own.
 pub fn start(namespace: &Namespace, processor: &str, settings: Settings) -> Result<Program> {
     let mut command = claims(namespace, &["run", processor])?;
-    command.envs(settings.iter().copied());
+    let variable = |name| format!("CLAIMS_{}__RUNTIME__{name}", processor.to_uppercase().replace('-', "_"));
+    command
+        .env(variable("COMMIT_INTERVAL_MS"), COMMIT_INTERVAL_MS.to_string())
+        .env(variable("MAX_BATCH_AGE_MS"), MAX_BATCH_AGE_MS.to_string())
+        .envs(settings.iter().copied());
     Program::start(processor, command, &namespace.dir)
 }
 

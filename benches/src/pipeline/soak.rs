@@ -72,7 +72,8 @@ pub async fn run(args: &SoakArgs, folder: &Path) -> Result<()> {
     let mut programs = Vec::new();
     let mut groups = Vec::new();
     for processor in PROCESSORS {
-        programs.push(ours::start(&namespace, processor, &[])?);
+        let command = ours::claims(&namespace, &["run", processor])?;
+        programs.push(Program::start(processor, command, &namespace.dir)?);
         groups.push(Group::of(&namespace, &namespace.group(processor))?);
     }
     // More than are needed: it is ended at the end.

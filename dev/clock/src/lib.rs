@@ -1,8 +1,7 @@
 //! A wall clock under the fault suite's control, for one process: preloaded (`LD_PRELOAD`) into it, this library stands
 //! between the process and the system's clock and adds a shift that the suite changes while the process runs.
 //!
-//! The shift is read from a file of [`FILE_BYTES`] bytes, shared memory between the two, that the variable [`VARIABLE`]
-//! names: the shift in milliseconds, then a count of the answers that were shifted, both in the machine's byte order.
+//! The shift is read from a file, shared memory between the two, that the variable `CLAIMSTREAM_CLOCK_FILE` names: the shift in milliseconds, then a count of the answers that were shifted, both in the machine's byte order.
 //! Only the wall clock is shifted. The monotonic one, on which timers rest, doesn't jump on a real machine either.
 //!
 //! What waits until a time of the wall clock (librdkafka's threads do) sees a jump much as it would see a real one: the
@@ -20,11 +19,9 @@ use std::{
 };
 
 /// Names the file with the shift.
-pub const VARIABLE: &str = "CLAIMSTREAM_CLOCK_FILE";
+const VARIABLE: &std::ffi::CStr = c"CLAIMSTREAM_CLOCK_FILE";
 /// The file's length.
-pub const FILE_BYTES: usize = 16;
-
-const VARIABLE_C: &std::ffi::CStr = c"CLAIMSTREAM_CLOCK_FILE";
+const FILE_BYTES: usize = size_of::<Shared>();
 const NANOS_PER_MILLI: i64 = 1_000_000;
 const NANOS_PER_SECOND: i64 = 1_000_000_000;
 /// A wait looks at the shift again after this long …
@@ -53,7 +50,7 @@ static AT_LOAD: extern "C" fn() = map;
 extern "C" fn map() {
     // SAFETY: plain C calls with valid arguments; nothing else runs yet. The mapping lives as long as the process.
     unsafe {
-        let path = libc::getenv(VARIABLE_C.as_ptr());
+        let path = libc::getenv(VARIABLE.as_ptr());
         if path.is_null() {
             return;
         }

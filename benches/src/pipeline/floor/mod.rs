@@ -20,11 +20,9 @@ pub const READY: &str = "ready";
 /// What it prints when it is done, with the number of rows behind it.
 pub const DONE: &str = "done";
 
-/// What a floor is told.
+/// Where a contestant of this program reads and writes.
 #[derive(Debug, Args)]
-pub struct FloorArgs {
-    /// Which
-    kind: ClientFloor,
+pub struct PlaceArgs {
     /// Where its rows go, and its consumer group
     #[arg(long)]
     namespace: String,
@@ -39,27 +37,41 @@ pub struct FloorArgs {
     partitions: i32,
 }
 
+impl PlaceArgs {
+    /// The arguments that mean a namespace.
+    pub fn command_line(namespace: &Namespace) -> Vec<String> {
+        let options = [
+            ("--namespace", namespace.name.clone()),
+            ("--folder", namespace.dir.display().to_string()),
+            ("--topic", namespace.events_topic.clone()),
+            ("--partitions", namespace.partitions.to_string()),
+        ];
+        options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
+    }
+
+    /// The namespace that is meant.
+    pub fn namespace(&self) -> Result<Namespace> {
+        let mut namespace = Namespace::new(&self.namespace, &self.folder, self.partitions)?;
+        namespace.events_topic.clone_from(&self.topic);
+        Ok(namespace)
+    }
+}
+
+/// What a floor is told.
+#[derive(Debug, Args)]
+pub struct FloorArgs {
+    /// Which
+    kind: ClientFloor,
+    #[command(flatten)]
+    place: PlaceArgs,
+}
+
 impl FloorArgs {
     /// The arguments that make a floor of a namespace.
     pub fn command_line(kind: ClientFloor, namespace: &Namespace) -> Vec<String> {
         let kind = clap::ValueEnum::to_possible_value(&kind).map(|value| value.get_name().to_owned());
-        let folder = namespace.dir.display().to_string();
-        let mut line = vec!["run-floor".to_owned()];
-        line.extend(kind);
-        let options = [
-            ("--namespace", namespace.name.clone()),
-            ("--folder", folder),
-            ("--topic", namespace.events_topic.clone()),
-            ("--partitions", namespace.partitions.to_string()),
-        ];
-        line.extend(options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]));
-        line
-    }
-
-    fn namespace(&self) -> Result<Namespace> {
-        let mut namespace = Namespace::new(&self.namespace, &self.folder, self.partitions)?;
-        namespace.events_topic.clone_from(&self.topic);
-        Ok(namespace)
+        let line = std::iter::once("run-floor".to_owned()).chain(kind);
+        line.chain(PlaceArgs::command_line(namespace)).collect()
     }
 }
 
@@ -70,7 +82,7 @@ pub fn group(namespace: &Namespace) -> String {
 
 /// Runs a floor.
 pub async fn run(args: &FloorArgs) -> Result<()> {
-    let namespace = args.namespace()?;
+    let namespace = args.place.namespace()?;
     match args.kind {
         ClientFloor::Produce => produce::run(&namespace).await,
         ClientFloor::Decode => decode::run(&namespace).await,
