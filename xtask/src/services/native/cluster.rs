@@ -160,14 +160,7 @@ impl Cluster {
                 (command_of(&self.context, service)?, ports_of(service, self.ports()), probe_of(service))
             }
         };
-        // The system closes the sockets of a process that was killed a little after the process is gone.
-        let begun = Instant::now();
-        while let Err(taken) = refuse_taken_ports(&ports) {
-            if begun.elapsed() > KILL_TIMEOUT {
-                return Err(taken);
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        refuse_taken_ports(&ports)?;
         let log = self.context.layout.log(&name);
         let record = start(command, &log, &self.context.layout.run_file(&name), ports)?;
         wait_until_ready(&record, probe, &log)

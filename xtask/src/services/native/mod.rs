@@ -25,6 +25,8 @@ use super::{Service, download, logs, tools};
 const READY_TIMEOUT: Duration = Duration::from_secs(180);
 /// How long a service may take to end by itself.
 const STOP_GRACE: Duration = Duration::from_secs(30);
+/// The sockets of a process that has ended are closed within this time.
+const SOCKETS_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How many log lines an error shows.
 const ERROR_LOG_LINES: usize = 25;
 /// How many log lines are shown of a service that had died before.
@@ -216,13 +218,20 @@ fn launch(context: &Context, service: Service, ports: Vec<u16>) -> Result<Record
     start(command, &context.layout.log(service.name()), &context.layout.run_file(service.name()), ports)
 }
 
+/// An error if somebody else listens on one of the ports. The system closes the sockets of a process that has ended a
+/// little after the process is gone: a port without a holder is waited for.
 fn refuse_taken_ports(ports: &[u16]) -> Result<()> {
+    let begun = Instant::now();
     for port in ports {
-        if is_taken(*port) {
-            let who = holder(*port).unwrap_or_else(|| "a process this user cannot see".to_owned());
-            bail!(
-                "port {port} is taken by {who}. Stop it, or set {PORT_OFFSET_ENV} (for example 1000) to use other ports."
-            );
+        while is_taken(*port) {
+            let holder = holder(*port);
+            if holder.is_some() || begun.elapsed() > SOCKETS_CLOSE_TIMEOUT {
+                let who = holder.unwrap_or_else(|| "a process this user cannot see".to_owned());
+                bail!(
+                    "port {port} is taken by {who}. Stop it, or set {PORT_OFFSET_ENV} (for example 1000) to use other ports."
+                );
+            }
+            std::thread::sleep(Duration::from_millis(50));
         }
     }
     Ok(())
@@ -329,5 +338,40 @@ fn status_of(layout: &Layout, service: Service) -> Status {
         port,
         resident_bytes: alive.then(|| resident_bytes(record.pid)).flatten(),
         uptime_s: alive.then(|| record.uptime()).flatten().map(|uptime| uptime.as_secs()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn a_port_with_a_listener_is_refused_at_once_and_names_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let begun = Instant::now();
+        let error = refuse_taken_ports(&[port]).unwrap_err().to_string();
+        assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
+        assert!(begun.elapsed() < SOCKETS_CLOSE_TIMEOUT / 2);
+        drop(listener);
+        refuse_taken_ports(&[port]).unwrap();
+    }
+
+    #[test]
+    fn a_port_without_a_holder_is_waited_for() {
+        // The port of an outgoing connection has no listener, like those of a process that has ended.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let connection = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let port = connection.local_addr().unwrap().port();
+        let (peer, _) = listener.accept().unwrap();
+        let closing = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            drop((peer, connection));
+        });
+        let begun = Instant::now();
+        refuse_taken_ports(&[port]).unwrap();
+        assert!(begun.elapsed() >= Duration::from_millis(250));
+        closing.join().unwrap();
     }
 }
