@@ -36,11 +36,16 @@ macro_rules! fields {
         impl ClaimState {
             /// The state in its binary form.
             pub fn to_bytes(&self) -> Vec<u8> {
-                let ClaimState { $($field),* } = self;
                 let mut out = Vec::with_capacity(TYPICAL_STATE_BYTES);
-                out.push(STATE_FORMAT);
-                $($field.put(&mut out);)*
+                self.write_bytes(&mut out);
                 out
+            }
+
+            /// Appends the state in its binary form.
+            pub fn write_bytes(&self, out: &mut Vec<u8>) {
+                let ClaimState { $($field),* } = self;
+                out.push(STATE_FORMAT);
+                $($field.put(out);)*
             }
 
             /// The state from what [`to_bytes`](Self::to_bytes) made.

@@ -138,7 +138,14 @@ fn resolved(data: &ClaimResolved) -> Result<(), ValidationError> {
 fn id(field: &'static str, value: &str) -> Result<(), ValidationError> {
     ensure(!value.is_empty(), field, reason::EMPTY)?;
     ensure(value.len() <= MAX_ID_BYTES, field, reason::TOO_LONG)?;
-    ensure(!value.chars().any(char::is_control), field, reason::CONTROL_CHARACTER)
+    ensure(!has_control_character(value), field, reason::CONTROL_CHARACTER)
+}
+
+/// Looks at bytes first: a control character is one of ASCII's, or of two bytes with 0xC2 before it.
+fn has_control_character(value: &str) -> bool {
+    let may_be = |byte: u8| byte < 0x20 || byte == 0x7F || byte == 0xC2;
+    let suspicious = value.bytes().fold(false, |found, byte| found | may_be(byte));
+    suspicious && value.chars().any(char::is_control)
 }
 
 /// Free text: any characters, line breaks too, or none.

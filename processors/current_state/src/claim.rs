@@ -85,24 +85,29 @@ impl Claim {
     /// The claim as bytes: format, flags, columns, history, state.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(512);
+        self.write_bytes(&mut out);
+        out
+    }
+
+    /// Appends the claim as bytes.
+    pub fn write_bytes(&self, out: &mut Vec<u8>) {
         out.push(FORMAT);
         out.push(u8::from(self.disordered));
         out.extend(self.ever_set.0.to_le_bytes());
         out.push(self.history.statuses);
-        put_len(&mut out, self.history.created.len());
+        put_len(out, self.history.created.len());
         for created in &self.history.created {
             out.push(u8::from(created.is_some()));
             out.extend(created.map_or(0, |at| at.0).to_le_bytes());
         }
         for values in [&self.history.agents, &self.history.customers] {
-            put_len(&mut out, values.len());
+            put_len(out, values.len());
             for value in values {
-                put_len(&mut out, value.len());
+                put_len(out, value.len());
                 out.extend(value.as_bytes());
             }
         }
-        out.extend(self.state.to_bytes());
-        out
+        self.state.write_bytes(out);
     }
 
     /// The claim from what [`to_bytes`](Self::to_bytes) made.

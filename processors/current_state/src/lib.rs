@@ -4,6 +4,7 @@
 //!
 //! - [`processor`]: the pure half: folds events, closes batches.
 //! - [`claim`], [`store`]: what is kept of a claim between batches, and where.
+//! - `at_hand`: the claims in memory.
 //! - [`places`], [`fields`]: where a claim stands in the list views, and which columns it has ever had.
 //! - [`words`]: the timeline in words.
 //! - [`cql`]: the tables and how they are written.
@@ -11,6 +12,7 @@
 //! - [`read`]: reading the views.
 //! - [`metrics`]: names of metrics.
 
+mod at_hand;
 pub mod claim;
 pub mod cql;
 pub mod fields;

@@ -12,7 +12,7 @@ pub const COPIES_TOTAL: &str = "claims_event_copies_total";
 pub const KNOWN_CONFLICTS_TOTAL: &str = "claims_known_conflicts_total";
 /// Counter: rows written or deleted in the views. Labels `service`, `projection_type`, `status`.
 pub const PROJECTIONS_UPDATED_TOTAL: &str = "projections_updated_total";
-/// Gauge: claims held in memory for the open and the unacknowledged batches.
+/// Gauge: claims held in memory: those of the open and the unacknowledged batches, and those changed not long ago.
 pub const CLAIMS_IN_MEMORY: &str = "current_state_claims_in_memory";
 
 /// Label and log field: the processor.

@@ -210,11 +210,99 @@ impl Values {
 
     /// The places to delete when the claim now stands as `state` says: all of these but those.
     pub fn left(&self, state: &ClaimState) -> Vec<Place> {
-        let now = places(state);
-        let mut left = self.places();
-        left.retain(|place| !now.contains(place));
+        let agents = self.agents.iter().map(String::as_str);
+        let customers = self.customers.iter().map(String::as_str);
+        self.combined(agents, customers, state)
+    }
+
+    /// The combinations with these agents and customers that aren't a place of `state`.
+    fn combined<'a>(
+        &self,
+        agents: impl Iterator<Item = &'a str> + Clone,
+        customers: impl Iterator<Item = &'a str> + Clone,
+        state: &ClaimState,
+    ) -> Vec<Place> {
+        let (status, agent, customer) =
+            (state.status(), state.agent_id.value.as_deref(), state.customer_id.value.as_deref());
+        let mut left = Vec::new();
+        for &created_at in &self.created {
+            // The other views hold the claim under the same creation time, or not at all.
+            let stands = created_at == state.created_at.value;
+            let mut push = |view, key: &str, is_now: bool| {
+                if !(stands && is_now) {
+                    left.push(Place { view, key: key.to_owned(), created_at });
+                }
+            };
+            for (i, &earlier) in Status::ALL.iter().enumerate() {
+                if self.statuses & (1 << i) != 0 {
+                    push(ListView::Status, earlier.as_str(), earlier == status);
+                }
+            }
+            agents.clone().for_each(|earlier| push(ListView::Assignee, earlier, Some(earlier) == agent));
+            customers
+                .clone()
+                .for_each(|earlier| push(ListView::Customer, earlier, Some(earlier) == customer));
+            if created_at.is_some() {
+                push(ListView::Created, "", true);
+            }
+        }
         left
     }
+}
+
+/// What a claim stood under before a batch and within it. Texts are copied only where an event may replace them.
+#[derive(Debug, Default)]
+pub(crate) struct Stood(Values);
+
+impl Stood {
+    /// A batch is about to change a claim in this state.
+    pub fn begin(&mut self, state: &ClaimState) {
+        let Values { statuses, created, agents, customers } = &mut self.0;
+        *statuses = 0;
+        created.clear();
+        agents.clear();
+        customers.clear();
+        if state.revision() > 0 {
+            *statuses = status_bit(state.status());
+            created.push(state.created_at.value);
+        }
+    }
+
+    /// The event is about to be folded into the state.
+    pub fn before(&mut self, event: &Event, state: &ClaimState) {
+        match &event.data {
+            EventData::ClaimCreated(_) | EventData::ClaimErased(_) => {
+                self.0.customers_add(state.customer_id.value.as_deref());
+            }
+            EventData::ClaimAssigned(_) | EventData::ClaimReassigned(_) => {
+                self.0.agents_add(state.agent_id.value.as_deref());
+            }
+            EventData::ClaimProcessingStarted(_)
+            | EventData::ClaimResolved(_)
+            | EventData::ClaimClosed(_)
+            | EventData::ClaimReopened(_)
+            | EventData::ClaimNoteAdded(_) => {}
+        }
+    }
+
+    /// The event has changed the claim.
+    pub fn after(&mut self, event: &Event) {
+        self.0.add_event(event);
+    }
+
+    /// The places to delete when the claim now stands as `state` says.
+    pub fn left(&self, state: &ClaimState) -> Vec<Place> {
+        // What no event of the batch could replace is as it was before.
+        let agents = with(&self.0.agents, state.agent_id.value.as_deref());
+        let customers = with(&self.0.customers, state.customer_id.value.as_deref());
+        self.0.combined(agents, customers, state)
+    }
+}
+
+/// The values, and the one that holds now.
+fn with<'a>(values: &'a [String], now: Option<&'a str>) -> impl Iterator<Item = &'a str> + Clone {
+    let missing = now.filter(|now| values.iter().all(|value| value != now));
+    values.iter().map(String::as_str).chain(missing)
 }
 
 fn status_bit(status: Status) -> u8 {

@@ -1,9 +1,10 @@
 //! The pure half of the stage: folds events into claims, and writes each changed claim once per batch.
 
 use crate::{
+    at_hand::{AtHand, Slot},
     claim::Claim,
     metrics as names,
-    places::{Place, Values},
+    places::Place,
     retried::Retried,
     store::{PartitionStore, StateStore, StoreError},
     words::TimelineEntry,
@@ -11,7 +12,9 @@ use crate::{
 use claims_runtime::metrics::{INCONSISTENCIES, LABEL_KIND, LABEL_PROCESSOR};
 use claims_runtime::{Effect, Origin, Payload, ProcessError, Processor, Record, Rows};
 use claims_schemas::{
-    DecodeError, Event, EventType, SchemaCache, Status, Timestamp, fold::Applied, validate::validate,
+    DecodeError, Event, EventType, SchemaCache, Status, Timestamp,
+    fold::{Applied, Surprise},
+    validate::validate,
 };
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -30,6 +33,8 @@ pub const REASON_SUPERSEDED: &str = "superseded";
 
 /// About what a claim in a batch costs beside itself, in bytes: maps, places to delete, what the allocator adds.
 const OVERHEAD_BYTES: usize = 1_024;
+/// Claims that the store holds and that are kept in memory for their next events, in bytes, over all partitions.
+const RECENT_CLAIMS_BYTES: usize = 32 * 1024 * 1024;
 
 /// What one batch writes of one claim: its last state in the batch.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,13 +58,12 @@ pub struct CurrentState {
     /// Refused records that were given again since this store was last written.
     retried: Retried,
     partitions: HashMap<i32, Partition>,
+    max_recent_bytes: usize,
     counts: Counts,
 }
 
-/// Claims by `tenant:claim_id`.
-type ByClaim<T> = HashMap<Box<[u8]>, T>;
-
 struct Partition {
+    number: i32,
     store: PartitionStore,
     /// Records below this offset are given to fill the store only: their rows are in the views, their conflicts in the
     /// dead letters.
@@ -69,7 +73,9 @@ struct Partition {
     replayed_below: i64,
     /// Records given again that the store doesn't hold: it is folded anew from the first of them.
     missing: BTreeSet<i64>,
-    open: ByClaim<OpenClaim>,
+    at_hand: AtHand,
+    /// Claims that the open batch changes.
+    open: Vec<Slot>,
     /// The record of the open batch, if that is a retry.
     retrying: Option<i64>,
     /// Closed batches that the sink has not acknowledged yet, oldest first.
@@ -79,7 +85,9 @@ struct Partition {
 /// A batch on its way to the sink.
 struct Closed {
     batch_id: u64,
-    claims: ByClaim<Arc<ClaimWrite>>,
+    /// The claims as the batch leaves them. Where they are at hand, they may have changed since.
+    claims: Vec<Arc<ClaimWrite>>,
+    slots: Vec<Slot>,
     retried: Option<i64>,
 }
 
@@ -92,19 +100,6 @@ struct How {
     replayed: bool,
     /// A conflict is reported although the store may know it.
     asked_for: bool,
-}
-
-/// A claim that the open batch changes.
-struct OpenClaim {
-    claim: Claim,
-    /// What it stood under before the batch and within it.
-    values: Values,
-    timeline: Vec<TimelineEntry>,
-    /// Its records that are more than a filling of the store.
-    origins: Vec<Origin>,
-    /// Whether any of its records was folded before. Whatever was lost of its rows meanwhile, or left behind by offsets
-    /// that had jumped forward, is put right: all of its earlier places are deleted.
-    replayed: bool,
 }
 
 /// Counted without a metrics call per record.
@@ -122,12 +117,19 @@ impl CurrentState {
     /// A processor over the local store; `schemas` is filled by the stage's resolver.
     pub fn new(schemas: SchemaCache, store: impl Into<Arc<StateStore>>) -> Self {
         let (store, retried) = (store.into(), Retried::default());
-        Self { schemas, store, retried, partitions: HashMap::new(), counts: Counts::default() }
+        let (partitions, counts) = (HashMap::new(), Counts::default());
+        Self { schemas, store, retried, partitions, max_recent_bytes: RECENT_CLAIMS_BYTES, counts }
     }
 
     /// The same, which learns from `retried` what other members were given again.
     pub fn with_retried(mut self, retried: Retried) -> Self {
         self.retried = retried;
+        self
+    }
+
+    /// The same, which keeps so much, in bytes, of claims that no batch holds any more.
+    pub fn with_max_recent_bytes(mut self, max_recent_bytes: usize) -> Self {
+        self.max_recent_bytes = max_recent_bytes;
         self
     }
 
@@ -175,11 +177,13 @@ impl Processor for CurrentState {
         self.partitions.insert(
             partition,
             Partition {
+                number: partition,
                 store,
                 restored_below: next_offset.unwrap_or(0),
                 replayed_below: stored,
                 missing,
-                open: HashMap::new(),
+                at_hand: AtHand::default(),
+                open: Vec::new(),
                 retrying: None,
                 in_flight: VecDeque::new(),
             },
@@ -220,28 +224,28 @@ impl Processor for CurrentState {
     }
 
     fn close_batch(&mut self, batch_id: u64, rows: &mut Rows<Self::Row>) -> Result<(), ProcessError> {
-        for (&number, partition) in &mut self.partitions {
-            if !partition.open.is_empty() {
-                partition.close(number, batch_id, rows, &mut self.counts);
-            }
+        for partition in self.partitions.values_mut().filter(|partition| !partition.open.is_empty()) {
+            partition.close(batch_id, rows, &mut self.counts);
         }
         self.counts.publish();
-        let held: usize = self.partitions.values().map(Partition::claims_in_flight).sum();
+        let held: usize = self.partitions.values().map(|partition| partition.at_hand.len()).sum();
         metrics::gauge!(names::CLAIMS_IN_MEMORY, names::PROCESSOR => NAME).set(held as f64);
         Ok(())
     }
 
     fn batch_acknowledged(&mut self, batch_id: u64, next_offsets: &[(i32, i64)]) -> Result<(), ProcessError> {
         let mut write = self.store.write();
+        let max_recent_bytes = self.max_recent_bytes / self.partitions.len().max(1);
         for &(number, next_offset) in next_offsets {
             let Some(partition) = self.partitions.get_mut(&number) else { continue };
             while let Some(closed) = partition.in_flight.pop_front_if(|closed| closed.batch_id <= batch_id) {
-                for (key, row) in &closed.claims {
-                    write.claim(&partition.store, key, &row.claim);
+                for row in closed.claims {
+                    write.claim(&partition.store, &row.claim);
                 }
                 if closed.retried.is_some() {
                     write.retried(&mut partition.store, closed.retried);
                 }
+                partition.at_hand.stored(closed.batch_id, closed.slots, max_recent_bytes);
             }
             if partition.missing.last().is_some_and(|&newest| newest < next_offset) {
                 write.retried(&mut partition.store, std::mem::take(&mut partition.missing));
@@ -266,18 +270,25 @@ impl Partition {
         counts: &mut Counts,
     ) -> Result<Effect, ProcessError> {
         let How { visible, replayed, asked_for } = how;
-        let key = event.partition_key().into_bytes();
-        let mut loaded = None;
-        let held = match self.open.get_mut(key.as_slice()) {
-            Some(held) => held,
-            None => loaded.insert(OpenClaim::new(self.load(&key, event)?)),
+        let found = self.at_hand.find(&event.tenant_id, &event.claim_id);
+        let slot = match found {
+            Some(slot) => slot,
+            None => {
+                let claim = self.load(event)?;
+                self.at_hand.add(self.number, claim)
+            }
         };
-        let before = held.claim.state.status();
-        let mut effect = Effect::AlreadyThere;
-        match held.claim.apply(event) {
+        let held = self.at_hand.get(slot);
+        let (before, applied) = held.apply(event);
+        let is_change = matches!(applied, Applied::Changed { .. });
+        let is_entered = is_change || replayed && applied == Applied::Copy;
+        if !is_entered && found.is_none() {
+            self.at_hand.forget(slot);
+        }
+        match applied {
             Applied::Superseded if (replayed || !visible) && !asked_for => {
                 counts.known_conflicts += 1;
-                return Ok(effect);
+                return Ok(Effect::AlreadyThere);
             }
             Applied::Superseded => {
                 return Err(ProcessError::Poison {
@@ -290,83 +301,84 @@ impl Partition {
             }
             Applied::Copy if !replayed => {
                 counts.copies += 1;
-                return Ok(effect);
+                return Ok(Effect::AlreadyThere);
             }
-            Applied::Copy => held.replayed = true,
-            Applied::Changed { surprise } => {
-                effect = Effect::Applied;
-                held.values.add_event(event);
-                if visible {
-                    counts.changed(event, before, held.claim.state.status());
-                    if let Some(surprise) = surprise {
-                        counts.surprises += 1;
-                        let what = surprise.what;
-                        tracing::debug!(
-                            origin.partition,
-                            origin.offset,
-                            what,
-                            "a step that the lifecycle doesn't foresee"
-                        );
-                    }
+            Applied::Copy => {}
+            Applied::Changed { surprise } if visible => {
+                counts.changed(event, before, self.at_hand.get(slot).write.claim.state.status());
+                if let Some(Surprise { what }) = surprise {
+                    counts.surprises += 1;
+                    let Origin { partition, offset } = origin;
+                    tracing::debug!(partition, offset, what, "a step that the lifecycle doesn't foresee");
                 }
             }
+            Applied::Changed { .. } => {}
         }
-        if visible {
-            held.origins.push(origin);
-        }
-        let mut bytes = held.note(event) + size_of::<Origin>();
-        if let Some(held) = loaded {
-            bytes += held.claim.approximate_bytes() + key.len() + OVERHEAD_BYTES;
-            self.open.insert(key.into_boxed_slice(), held);
-        }
-        rows.reserve_bytes(bytes);
-        Ok(effect)
+        rows.reserve_bytes(self.enter(slot, event, visible.then_some(origin), !is_change));
+        Ok(if is_change { Effect::Applied } else { Effect::AlreadyThere })
     }
 
-    /// The claim as the newest batch that holds it left it, or else as stored.
-    fn load(&self, key: &[u8], event: &Event) -> Result<Claim, ProcessError> {
-        if let Some(row) = self.in_flight.iter().rev().find_map(|closed| closed.claims.get(key)) {
-            return Ok(row.claim.clone());
+    /// Enters a folded event into the open batch; answers with the bytes that this holds.
+    fn enter(&mut self, slot: Slot, event: &Event, origin: Option<Origin>, was_folded_before: bool) -> usize {
+        let mut bytes = size_of::<Origin>();
+        if !self.at_hand.get(slot).is_open {
+            self.at_hand.open(slot);
+            self.open.push(slot);
+            let state = &self.at_hand.get(slot).write.claim;
+            bytes +=
+                state.approximate_bytes() + event.tenant_id.len() + event.claim_id.len() + OVERHEAD_BYTES;
         }
-        let stored = self.store.get(key).map_err(fatal)?;
+        let held = self.at_hand.get(slot);
+        held.replayed |= was_folded_before;
+        let write = held.change();
+        write.origins.extend(origin);
+        bytes + write.note(event)
+    }
+
+    /// The claim as stored.
+    fn load(&mut self, event: &Event) -> Result<Claim, ProcessError> {
+        let stored = self.store.get(&event.tenant_id, &event.claim_id).map_err(fatal)?;
         Ok(stored.unwrap_or_else(|| Claim::empty(&event.tenant_id, &event.claim_id)))
     }
 
-    fn close(&mut self, number: i32, batch_id: u64, rows: &mut Rows<Arc<ClaimWrite>>, counts: &mut Counts) {
-        let mut closed = HashMap::with_capacity(self.open.len());
-        for (key, held) in self.open.drain() {
-            let OpenClaim { mut claim, values, timeline, origins, replayed } = held;
-            claim.ever_set.add_state(&claim.state);
+    fn close(&mut self, batch_id: u64, rows: &mut Rows<Arc<ClaimWrite>>, counts: &mut Counts) {
+        let slots = std::mem::take(&mut self.open);
+        let mut claims = Vec::with_capacity(slots.len());
+        for &slot in &slots {
+            let held = self.at_hand.get(slot);
+            held.complete();
+            let claim = &held.write.claim;
             if let Some(what) = claim.state.contradiction() {
                 counts.contradictions += 1;
-                tracing::error!(partition = number, claim_id = claim.state.claim_id, "inconsistent: {what}");
+                tracing::error!(
+                    partition = self.number,
+                    claim_id = claim.state.claim_id,
+                    "inconsistent: {what}"
+                );
             }
-            let values = if claim.disordered || replayed { &claim.history } else { &values };
-            let left = values.left(&claim.state);
-            let last = origins.last().copied();
-            let row = Arc::new(ClaimWrite { partition: number, claim, left, timeline, origins });
-            if let Some(last) = last {
+            if let Some(&last) = held.write.origins.last() {
                 // What it holds was accounted for record by record.
-                rows.push(last, Arc::clone(&row), 0);
+                rows.push(last, Arc::clone(&held.write), 0);
             }
-            closed.insert(key, row);
+            claims.push(Arc::clone(&held.write));
+            self.at_hand.close(slot, batch_id);
         }
         let retried = self.retrying.take();
-        self.in_flight.push_back(Closed { batch_id, claims: closed, retried });
-    }
-
-    fn claims_in_flight(&self) -> usize {
-        self.open.len() + self.in_flight.iter().map(|closed| closed.claims.len()).sum::<usize>()
+        self.in_flight.push_back(Closed { batch_id, claims, slots, retried });
     }
 }
 
-impl OpenClaim {
-    fn new(claim: Claim) -> Self {
-        let mut values = Values::default();
-        if claim.state.revision() > 0 {
-            values.add_state(&claim.state);
-        }
-        Self { claim, values, timeline: Vec::new(), origins: Vec::new(), replayed: false }
+impl ClaimWrite {
+    /// Nothing of this claim yet.
+    pub(crate) fn of(partition: i32, claim: Claim) -> Self {
+        Self { partition, claim, left: Vec::new(), timeline: Vec::new(), origins: Vec::new() }
+    }
+
+    /// Begins anew for another batch.
+    pub(crate) fn clear(&mut self) {
+        self.left.clear();
+        self.timeline.clear();
+        self.origins.clear();
     }
 
     /// Adds the event's timeline entry; of an erased claim only its erasure is told. Answers with the bytes held.
@@ -381,6 +393,13 @@ impl OpenClaim {
         let bytes = entry.approximate_bytes();
         self.timeline.push(entry);
         bytes
+    }
+
+    /// About what it holds in memory, in bytes.
+    pub(crate) fn approximate_bytes(&self) -> usize {
+        let places: usize = self.left.iter().map(|place| size_of::<Place>() + place.key.len()).sum();
+        let timeline: usize = self.timeline.iter().map(TimelineEntry::approximate_bytes).sum();
+        self.claim.approximate_bytes() + places + timeline + self.origins.len() * size_of::<Origin>()
     }
 }
 

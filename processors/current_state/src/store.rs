@@ -134,6 +134,8 @@ pub struct PartitionStore {
     next_offset: Option<i64>,
     retried: BTreeSet<i64>,
     written_at_ms: Option<i64>,
+    /// The key asked for last: a buffer.
+    key: Vec<u8>,
 }
 
 impl StateStore {
@@ -258,12 +260,18 @@ impl StateStore {
         let next_offset = numbers(NEXT_OFFSET_KEY)?.first().copied();
         let written_at_ms = numbers(WRITTEN_AT_KEY)?.first().copied();
         let retried = numbers(RETRIED_KEY)?.into_iter().collect();
-        Ok(PartitionStore { keyspace, folder: self.folder.clone(), next_offset, retried, written_at_ms })
+        let (folder, key) = (self.folder.clone(), Vec::new());
+        Ok(PartitionStore { keyspace, folder, next_offset, retried, written_at_ms, key })
     }
 
     /// Starts an atomic write over any number of partitions.
     pub fn write(&self) -> StoreWrite {
-        StoreWrite { batch: self.database.batch(), folder: self.folder.clone() }
+        StoreWrite {
+            batch: self.database.batch(),
+            folder: self.folder.clone(),
+            key: Vec::new(),
+            value: Vec::new(),
+        }
     }
 }
 
@@ -283,9 +291,10 @@ impl PartitionStore {
         self.written_at_ms
     }
 
-    /// The claim under `tenant:claim_id`.
-    pub fn get(&self, key: &[u8]) -> Result<Option<Claim>, StoreError> {
-        let bytes = self.keyspace.get(key).map_err(|e| engine(&self.folder, e))?;
+    /// The claim.
+    pub fn get(&mut self, tenant_id: &str, claim_id: &str) -> Result<Option<Claim>, StoreError> {
+        put_key(&mut self.key, tenant_id, claim_id);
+        let bytes = self.keyspace.get(&self.key).map_err(|e| engine(&self.folder, e))?;
         bytes
             .map(|bytes| Claim::from_bytes(&bytes))
             .transpose()
@@ -297,12 +306,18 @@ impl PartitionStore {
 pub struct StoreWrite {
     batch: fjall::OwnedWriteBatch,
     folder: PathBuf,
+    /// The claim added last: buffers.
+    key: Vec<u8>,
+    value: Vec<u8>,
 }
 
 impl StoreWrite {
-    /// Adds a claim under `tenant:claim_id`.
-    pub fn claim(&mut self, partition: &PartitionStore, key: &[u8], claim: &Claim) {
-        self.batch.insert(&partition.keyspace, key, claim.to_bytes());
+    /// Adds a claim.
+    pub fn claim(&mut self, partition: &PartitionStore, claim: &Claim) {
+        put_key(&mut self.key, &claim.state.tenant_id, &claim.state.claim_id);
+        self.value.clear();
+        claim.write_bytes(&mut self.value);
+        self.batch.insert(&partition.keyspace, self.key.as_slice(), self.value.as_slice());
     }
 
     /// Adds the offset that the partition now stands at. It never goes back: records of a replay are in the store
@@ -333,6 +348,14 @@ impl StoreWrite {
     }
 }
 
+/// A claim's key, `tenant:claim_id`: tenants hold no colon.
+fn put_key(key: &mut Vec<u8>, tenant_id: &str, claim_id: &str) {
+    key.clear();
+    key.extend_from_slice(tenant_id.as_bytes());
+    key.push(b':');
+    key.extend_from_slice(claim_id.as_bytes());
+}
+
 fn engine(folder: &Path, source: fjall::Error) -> StoreError {
     StoreError::Engine { folder: folder.to_owned(), source: Box::new(source) }
 }
@@ -354,9 +377,9 @@ mod tests {
         StoreIdentity { topic: "claims.events.v1".into(), topic_id: topic_id.into(), partitions: 6 }
     }
 
-    fn put(store: &StateStore, partition: &mut PartitionStore, key: &str, next_offset: i64) {
+    fn put(store: &StateStore, partition: &mut PartitionStore, claim_id: &str, next_offset: i64) {
         let mut write = store.write();
-        write.claim(partition, key.as_bytes(), &Claim::empty("t", key));
+        write.claim(partition, &Claim::empty("t", claim_id));
         write.next_offset(partition, next_offset);
         write.complete_now(partition);
         write.commit().unwrap();
@@ -369,20 +392,20 @@ mod tests {
             let store = StateStore::open(folder.path(), None, &identity("a")).unwrap();
             let mut partition = store.partition(3).unwrap();
             assert_eq!(partition.next_offset(), None);
-            put(&store, &mut partition, "t:c1", 17);
-            put(&store, &mut partition, "t:c2", 12);
+            put(&store, &mut partition, "c1", 17);
+            put(&store, &mut partition, "c2", 12);
             let mut write = store.write();
             write.retried(&mut partition, [9, 4]);
             write.commit().unwrap();
         }
         let store = StateStore::open(folder.path(), None, &identity("a")).unwrap();
-        let partition = store.partition(3).unwrap();
+        let mut partition = store.partition(3).unwrap();
         assert_eq!(partition.next_offset(), Some(17), "the offset never goes back");
         assert_eq!(partition.retried(), &BTreeSet::from([4, 9]));
         assert!(partition.written_at_ms().unwrap() > 1_700_000_000_000);
-        assert_eq!(partition.get(b"t:c1").unwrap(), Some(Claim::empty("t", "t:c1")));
-        assert_eq!(partition.get(b"t:c3").unwrap(), None);
-        assert_eq!(store.partition(4).unwrap().get(b"t:c1").unwrap(), None);
+        assert_eq!(partition.get("t", "c1").unwrap(), Some(Claim::empty("t", "c1")));
+        assert_eq!(partition.get("t", "c3").unwrap(), None);
+        assert_eq!(store.partition(4).unwrap().get("t", "c1").unwrap(), None);
     }
 
     #[test]
@@ -399,14 +422,14 @@ mod tests {
         {
             let store = StateStore::open(folder.path(), None, &identity("a")).unwrap();
             let mut partition = store.partition(3).unwrap();
-            put(&store, &mut partition, "t:c1", 17);
+            put(&store, &mut partition, "c1", 17);
         }
         let open = |identity| StateStore::open_for_topic_made_anew(folder.path(), None, identity);
         let more = StoreIdentity { partitions: 7, ..identity("b") };
         assert!(matches!(open(&more), Err(StoreError::Foreign { .. })), "partitions can't be matched");
         let store = open(&identity("b")).unwrap();
-        let partition = store.partition(3).unwrap();
-        assert_eq!((partition.next_offset(), partition.get(b"t:c1").unwrap()), (None, None));
+        let mut partition = store.partition(3).unwrap();
+        assert_eq!((partition.next_offset(), partition.get("t", "c1").unwrap()), (None, None));
         drop((partition, store));
         let store = StateStore::open(folder.path(), None, &identity("b")).unwrap();
         assert_eq!(store.partition(3).unwrap().next_offset(), None);

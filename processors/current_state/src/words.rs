@@ -58,54 +58,80 @@ fn actor(event: &Event) -> Option<&str> {
     named.or(event.user_id.as_deref())
 }
 
+/// Most texts fit without growing.
+const TYPICAL_WORDS_BYTES: usize = 128;
+
 fn words(data: &EventData) -> String {
+    let mut words = Words(String::with_capacity(TYPICAL_WORDS_BYTES));
     match data {
         EventData::ClaimCreated(data) => {
             let what = data.title.as_ref().unwrap_or(&data.description);
-            let claimed =
-                data.claimed.as_ref().map_or_else(String::new, |m| format!(", {} claimed", money(m)));
-            format!(
-                "Created: {} of customer {}, urgency {}{claimed}{}",
-                data.claim_type,
-                data.customer_id,
-                data.urgency.as_str(),
-                after(": ", Some(what)),
-            )
+            words.say("Created: ").say(&data.claim_type).say(" of customer ").say(&data.customer_id);
+            words.say(", urgency ").say(data.urgency.as_str());
+            words.money(data.claimed.as_ref(), " claimed").after(": ", Some(what));
         }
         EventData::ClaimAssigned(data) => {
-            format!(
-                "Assigned to {}{}",
-                agent(&data.agent_name, &data.agent_id),
-                brackets(&data.assignment_reason)
-            )
+            words.say("Assigned to ").say(agent(&data.agent_name, &data.agent_id));
+            words.brackets(&data.assignment_reason);
         }
-        EventData::ClaimReassigned(data) => format!(
-            "Reassigned to {}{}{}",
-            agent(&data.agent_name, &data.agent_id),
-            after(" from ", data.previous_agent_id.as_ref()),
-            brackets(&data.reason),
-        ),
-        EventData::ClaimProcessingStarted(data) => format!("Work started{}", after(": ", data.note.as_ref())),
-        EventData::ClaimResolved(data) => format!(
-            "Resolved by {}{}{}{}",
-            data.resolution_type,
-            data.settled.as_ref().map_or_else(String::new, |m| format!(", {} paid", money(m))),
-            if data.follow_up_required { ", follow-up required" } else { "" },
-            after(": ", Some(&data.resolution)),
-        ),
-        EventData::ClaimClosed(data) => format!("Closed{}", brackets(&data.reason)),
-        EventData::ClaimReopened(data) => format!("Reopened{}", brackets(&data.reason)),
+        EventData::ClaimReassigned(data) => {
+            words.say("Reassigned to ").say(agent(&data.agent_name, &data.agent_id));
+            words.after(" from ", data.previous_agent_id.as_ref()).brackets(&data.reason);
+        }
+        EventData::ClaimProcessingStarted(data) => {
+            words.say("Work started").after(": ", data.note.as_ref());
+        }
+        EventData::ClaimResolved(data) => {
+            words.say("Resolved by ").say(&data.resolution_type).money(data.settled.as_ref(), " paid");
+            words.say(if data.follow_up_required { ", follow-up required" } else { "" });
+            words.after(": ", Some(&data.resolution));
+        }
+        EventData::ClaimClosed(data) => {
+            words.say("Closed").brackets(&data.reason);
+        }
+        EventData::ClaimReopened(data) => {
+            words.say("Reopened").brackets(&data.reason);
+        }
         EventData::ClaimNoteAdded(data) => {
-            format!("Note{}{}", brackets(&data.kind), after(": ", Some(&data.note)))
+            words.say("Note").brackets(&data.kind).after(": ", Some(&data.note));
         }
-        EventData::ClaimErased(data) => format!("Personal data erased{}", brackets(&data.reason)),
+        EventData::ClaimErased(data) => {
+            words.say("Personal data erased").brackets(&data.reason);
+        }
     }
+    words.0
 }
 
-fn money(money: &Money) -> String {
-    match &money.currency {
-        Some(currency) => format!("{} {currency}", money.amount.normalize()),
-        None => money.amount.normalize().to_string(),
+/// A text that grows by pieces.
+struct Words(String);
+
+impl Words {
+    fn say(&mut self, text: &str) -> &mut Self {
+        self.0.push_str(text);
+        self
+    }
+
+    fn money(&mut self, money: Option<&Money>, what: &str) -> &mut Self {
+        let Some(Money { amount, currency }) = money else { return self };
+        self.say(", ").say(&amount.normalize().to_string());
+        if let Some(currency) = currency {
+            self.say(" ").say(currency);
+        }
+        self.say(what)
+    }
+
+    fn brackets(&mut self, text: &Option<String>) -> &mut Self {
+        match text.as_ref().filter(|text| !text.is_empty()) {
+            Some(text) => self.say(" (").say(text).say(")"),
+            None => self,
+        }
+    }
+
+    fn after(&mut self, before: &str, text: Option<&String>) -> &mut Self {
+        match text.filter(|text| !text.is_empty()) {
+            Some(text) => self.say(before).say(text),
+            None => self,
+        }
     }
 }
 
@@ -113,15 +139,11 @@ fn agent<'a>(name: &'a str, id: &'a str) -> &'a str {
     if name.is_empty() { id } else { name }
 }
 
-fn brackets(text: &Option<String>) -> String {
-    text.as_ref().filter(|t| !t.is_empty()).map_or_else(String::new, |t| format!(" ({t})"))
-}
-
-fn after(before: &str, text: Option<&String>) -> String {
-    text.filter(|t| !t.is_empty()).map_or_else(String::new, |t| format!("{before}{t}"))
-}
-
 fn cut(mut words: String) -> String {
+    // As many bytes hold no more characters.
+    if words.len() <= MAX_WORDS_CHARS {
+        return words;
+    }
     if let Some((at, _)) = words.char_indices().nth(MAX_WORDS_CHARS) {
         words.truncate(at);
         words.push('…');
@@ -176,6 +198,61 @@ mod tests {
             TimelineEntry::of(&event(None, assigned)).words,
             "Assigned to John Smith (product_expertise)"
         );
+    }
+
+    #[test]
+    fn every_event_type_in_its_words() {
+        let text = |text: &str| Some(text.to_owned());
+        let created = ClaimCreated {
+            customer_id: "c7".into(),
+            customer_name: None,
+            customer_email: None,
+            claim_type: "defect".into(),
+            title: text("Broken"),
+            description: "The screen".into(),
+            product_id: None,
+            order_id: None,
+            urgency: Urgency::High,
+            claimed: Some(Money { amount: "10.00".parse().unwrap(), currency: None }),
+        };
+        let untitled = ClaimCreated { title: None, claimed: None, ..created.clone() };
+        let reassigned = ClaimReassigned {
+            agent_id: "a2".into(),
+            agent_name: String::new(),
+            previous_agent_id: text("a1"),
+            reason: text("holiday"),
+        };
+        let resolved = ClaimResolved {
+            resolution: String::new(),
+            resolution_type: "refund".into(),
+            customer_satisfaction: None,
+            follow_up_required: false,
+            replacement_tracking: None,
+            settled: None,
+        };
+        let note = |kind| ClaimNoteAdded { author: None, note: "waiting".into(), kind };
+        let all: [(EventData, &str); 11] = [
+            (created.into(), "Created: defect of customer c7, urgency high, 10 claimed: Broken"),
+            (untitled.into(), "Created: defect of customer c7, urgency high: The screen"),
+            (reassigned.into(), "Reassigned to a2 from a1 (holiday)"),
+            (
+                ClaimProcessingStarted { processed_by: "a".into(), note: text("called") }.into(),
+                "Work started: called",
+            ),
+            (ClaimProcessingStarted { processed_by: "a".into(), note: text("") }.into(), "Work started"),
+            (resolved.into(), "Resolved by refund"),
+            (ClaimClosed::default().into(), "Closed"),
+            (ClaimReopened { reopened_by: None, reason: text("again") }.into(), "Reopened (again)"),
+            (note(text("awaiting_vendor")).into(), "Note (awaiting_vendor): waiting"),
+            (note(None).into(), "Note: waiting"),
+            (
+                ClaimErased { requested_by: None, reason: text("asked") }.into(),
+                "Personal data erased (asked)",
+            ),
+        ];
+        for (data, words) in all {
+            assert_eq!(TimelineEntry::of(&event(None, data)).words, words);
+        }
     }
 
     #[test]

@@ -5,14 +5,17 @@ use std::collections::HashMap;
 
 const NONE: u32 = u32::MAX;
 
+/// A spent arena that holds more than this, in bytes, is not used again.
+const MAX_REUSED_BYTES: usize = 16 * 1024 * 1024;
+
 /// Keys and payloads of a batch's records, one after the other in one piece of memory.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Arena {
     bytes: Vec<u8>,
     records: Vec<Kept>,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Kept {
     origin: Origin,
     appended_at_ms: i64,
@@ -77,6 +80,15 @@ impl Arena {
         Self { bytes: Vec::with_capacity(self.bytes.len()), records: Vec::with_capacity(self.records.len()) }
     }
 
+    /// The same memory without the records: touching fresh pages costs more than copying a record. `None` if there is
+    /// none, or too much to be held in vain.
+    pub fn emptied(mut self) -> Option<Self> {
+        let held = self.bytes.capacity() + self.records.capacity() * size_of::<Kept>();
+        self.bytes.clear();
+        self.records.clear();
+        (1..=MAX_REUSED_BYTES).contains(&held).then_some(self)
+    }
+
     /// Where each record is, by origin. Built only when a sink refused something.
     pub fn by_origin(&self) -> HashMap<Origin, KeptRecord<'_>> {
         self.records.iter().map(|kept| (kept.origin, self.get(kept))).collect()
@@ -124,5 +136,21 @@ mod tests {
         assert_eq!((at(9).key, at(9).payload), (None, Some(&b"0123"[..])));
         assert_eq!(at(9).payload_original_bytes, 10);
         assert_eq!(at(9).appended_at_ms, 109);
+    }
+
+    #[test]
+    fn memory_is_used_again_without_what_it_held() {
+        let mut arena = Arena::default();
+        arena.keep(&record(3, Some(b"old key"), Some(b"old payload")).as_record(), 100);
+        let room = arena.bytes.capacity();
+        let mut arena = arena.emptied().unwrap();
+        assert_eq!((arena.held_bytes(), arena.bytes.capacity()), (0, room));
+        arena.keep(&record(9, Some(b"k"), None).as_record(), 100);
+        let index = arena.by_origin();
+        assert_eq!(index.len(), 1);
+        assert_eq!(index[&Origin { partition: 1, offset: 9 }].key, Some(&b"k"[..]));
+        let mut large = Arena::default();
+        large.keep(&record(1, None, Some(&vec![0; MAX_REUSED_BYTES + 1])).as_record(), usize::MAX);
+        assert_eq!(large.emptied(), None);
     }
 }

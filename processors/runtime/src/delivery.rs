@@ -2,6 +2,7 @@
 
 use crate::{
     Batch, Origin, PartitionRange, RuntimeSettings, Sink, SinkError,
+    arena::Arena,
     dead_letter::{DeadLetter, DeadLetterError, DeadLetterProducer, REASON_SINK_REFUSED},
     pipeline::ClosedBatch,
 };
@@ -20,6 +21,8 @@ pub(crate) struct Delivered {
     pub retries: u64,
     /// Why the sink refused a record given once more.
     pub refused_again: Option<String>,
+    /// The memory that held the batch's records.
+    pub spent: Arena,
 }
 
 /// Why a batch could not be delivered. Ends the stage.
@@ -75,6 +78,7 @@ impl<S: Sink> Delivery<'_, S> {
         self.bury(&dead_letters, &mut delivered).await?;
         drop(dead_letters);
         if batch.rows.is_empty() {
+            delivered.spent = arena;
             return Ok(delivered);
         }
         let mut refused = Vec::new();
@@ -107,6 +111,7 @@ impl<S: Sink> Delivery<'_, S> {
                 .collect();
             self.bury(&letters, &mut delivered).await?;
         }
+        delivered.spent = arena;
         Ok(delivered)
     }
 

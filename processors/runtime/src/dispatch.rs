@@ -105,6 +105,7 @@ where
         self.monitor.withdraw(ABOUT_SINK);
         self.monitor.completed(batch.records, batch.oldest_append_ms, batch.dispatched, &delivered);
         self.ranges.acknowledged(batch_id);
+        self.pipeline.give_back(delivered.spent);
         self.pipeline.complete(batch_id).map_err(|e| self.processor_error(&e))?;
         self.retry_delivered(batch_id, delivered.refused_again);
         self.dispatch();

@@ -38,6 +38,8 @@ pub(crate) struct Pipeline<P: Processor> {
     batcher: Batcher,
     rows: Rows<P::Row>,
     arena: Arena,
+    /// The memory of a batch that is done with, for the next one.
+    spare: Option<Arena>,
     dead_letters: Vec<DeadLetter>,
     dead_letter_bytes: usize,
     last_refusal: Option<&'static str>,
@@ -111,6 +113,7 @@ impl<P: Processor> Pipeline<P> {
             batcher: Batcher::new(limits.batch),
             rows: Rows::default(),
             arena: Arena::default(),
+            spare: None,
             dead_letters: Vec::new(),
             dead_letter_bytes: 0,
             last_refusal: None,
@@ -311,7 +314,7 @@ impl<P: Processor> Pipeline<P> {
         let ranges = self.ledger.close_batch(id);
         self.end_restoring(&ranges);
         let (rows, origins) = self.rows.take();
-        let arena = self.arena.successor();
+        let arena = self.spare.take().unwrap_or_else(|| self.arena.successor());
         let closed = ClosedBatch {
             batch: Batch {
                 id,
@@ -349,6 +352,11 @@ impl<P: Processor> Pipeline<P> {
             self.processor.batch_acknowledged(acknowledged.batch_id, &acknowledged.next_offsets)?;
         }
         Ok(())
+    }
+
+    /// Gives back the memory of a batch that is done with.
+    pub fn give_back(&mut self, spent: Arena) {
+        self.spare = spent.emptied().or_else(|| self.spare.take());
     }
 
     pub fn committable(&self) -> Vec<Committable> {

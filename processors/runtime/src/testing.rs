@@ -215,7 +215,10 @@ impl<P: Processor> Driver<P> {
     /// Closes the open batch and returns it, as a sink would be given it. `None` if there was no record since the
     /// last one. A batch without rows is returned too (a sink would not see it) and wants its acknowledgement.
     pub fn close_batch(&mut self) -> Result<Option<Batch<P::Row>>, ProcessError> {
-        let Some(ClosedBatch { batch, dead_letters, .. }) = self.pipeline.close()? else { return Ok(None) };
+        let Some(ClosedBatch { batch, dead_letters, arena, .. }) = self.pipeline.close()? else {
+            return Ok(None);
+        };
+        self.pipeline.give_back(arena);
         self.dead_letters.extend(dead_letters);
         self.unacknowledged.push(batch.id);
         Ok(Some(batch))

@@ -4,7 +4,7 @@ use super::{
     CLAIM_EVENT_SCHEMA, CLAIM_STATE_SCHEMA, DecodeError, MAX_DEPTH, StateRecord, TRAILING_BYTES,
     evolution::{self, Reading},
     inspect::inspect,
-    unframe, wire,
+    plain, unframe, wire,
 };
 use crate::events::Event;
 use serde::Deserialize;
@@ -39,6 +39,8 @@ enum Writer {
         kind: Kind,
         schema: Box<serde_avro_fast::Schema>,
         reading: Reading,
+        /// An event of this build's own schema.
+        is_own_event: bool,
     },
     /// Not a schema of ours: no value of it can be decoded, and nobody needs to ask the registry again.
     Foreign(String),
@@ -62,6 +64,11 @@ impl SchemaCache {
     /// Decodes one record value (with its Confluent framing).
     pub fn decode(&self, value: &[u8]) -> Result<Event, DecodeError> {
         self.with_writer(value, |writer, body| {
+            if writer.is_own_event()
+                && let Some(event) = plain::event(body)
+            {
+                return Ok(event);
+            }
             let wire: wire::EventOwned<'_> = writer.read(Kind::Event, body)?;
             wire.into_event().map_err(DecodeError::Malformed)
         })
@@ -115,12 +122,17 @@ impl Writer {
                 format!("is {name}, not a claim event or state of this product")
             })?;
         let reading = evolution::compare(ours, &schema);
-        Ok(Self::Usable { kind, schema: Box::new(super::parse(schema_json)?), reading })
+        let is_own_event = kind == Kind::Event && plain::is_same(CLAIM_EVENT_SCHEMA, schema_json);
+        Ok(Self::Usable { kind, schema: Box::new(super::parse(schema_json)?), reading, is_own_event })
+    }
+
+    fn is_own_event(&self) -> bool {
+        matches!(self, Self::Usable { is_own_event: true, .. })
     }
 
     fn read<'de, T: Deserialize<'de>>(&self, wanted: Kind, body: &'de [u8]) -> Result<T, DecodeError> {
         match self {
-            Self::Usable { kind, schema, reading } if *kind == wanted => {
+            Self::Usable { kind, schema, reading, .. } if *kind == wanted => {
                 match reading {
                     Reading::Plain => {}
                     Reading::Inspect(plan) => inspect(plan, body)?,

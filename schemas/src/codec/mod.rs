@@ -2,6 +2,7 @@
 //!
 //! - [`encode`] writes with this build's schema; [`SchemaCache::decode`] reads with the writer's.
 //! - `wire`: the Avro record as serde sees it.
+//! - `plain`: the short way for records of this build's own schema.
 //! - `evolution`: compares a writer's schema with ours, once per schema.
 //! - `inspect`: looks for unknown content in a record of a newer writer, before it is decoded.
 //! - [`encode_state`], [`SchemaCache::decode_state`]: the same for a claim's current state.
@@ -9,6 +10,7 @@
 mod cache;
 mod evolution;
 mod inspect;
+mod plain;
 mod state_record;
 mod wire;
 

@@ -51,6 +51,14 @@ fn ids_are_short_and_plain() {
 }
 
 #[test]
+fn control_characters_of_every_kind_are_refused_and_nothing_else() {
+    for character in (0..0x3000).chain([0xFFFD, 0x1_F600]).filter_map(char::from_u32) {
+        let expected = character.is_control().then_some(("user_id", reason::CONTROL_CHARACTER));
+        assert_eq!(refusal(|e| e.user_id = Some(format!("é{character}Â"))), expected, "{character:?}");
+    }
+}
+
+#[test]
 fn texts_are_bounded() {
     let longest = "é".repeat(validate::MAX_TEXT_BYTES / 2);
     assert_eq!(created(|d| d.description = longest.clone()), None);

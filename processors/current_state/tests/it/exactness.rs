@@ -202,11 +202,14 @@ struct World {
     tables: Tables,
     written: Vec<Arc<ClaimWrite>>,
     committed: Option<i64>,
+    /// Claims kept in memory beside the store: none, a few, all.
+    max_recent_bytes: usize,
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(max_recent_bytes: usize) -> Self {
         Self {
+            max_recent_bytes,
             folder: tempfile::tempdir().unwrap(),
             tables: Tables::default(),
             written: Vec::new(),
@@ -221,7 +224,7 @@ impl World {
     fn driver(&self) -> Driver<CurrentState> {
         let identity = StoreIdentity { topic: "t".into(), topic_id: "id".into(), partitions: 1 };
         let store = StateStore::open(&self.live(), Some("test"), &identity).unwrap();
-        Driver::new(CurrentState::new(schemas(), store))
+        Driver::new(CurrentState::new(schemas(), store).with_max_recent_bytes(self.max_recent_bytes))
     }
 
     /// Runs over the log; without a crash to its end.
@@ -248,7 +251,9 @@ impl World {
             }
             for row in &batch.rows {
                 self.tables.apply(row);
-                self.written.push(Arc::clone(row));
+                // A sink may still hold what the next batch changes, or may have let go of it.
+                let is_held = self.written.len().is_multiple_of(2);
+                self.written.push(if is_held { Arc::clone(row) } else { Arc::new(ClaimWrite::clone(row)) });
             }
             if let Some(Crash::AfterSink) = crash {
                 return;
@@ -364,6 +369,10 @@ fn history(kinds: std::ops::Range<u8>, claim: &'static str) -> impl Strategy<Val
     })
 }
 
+fn recent_bytes() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(0), Just(3_000), Just(1 << 20)]
+}
+
 fn config() -> ProptestConfig {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(64);
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
@@ -382,6 +391,7 @@ proptest! {
         copies in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..6),
         mishaps in mishaps(),
         batches in prop::collection::vec(1_usize..6, 1..4),
+        max_recent_bytes in recent_bytes(),
     ) {
         for conflicting in conflicts {
             // The same version, with other content: it loses, because it comes later.
@@ -393,7 +403,7 @@ proptest! {
             events.insert(at, copied);
         }
         let log: Log = (0..).zip(events).collect();
-        let mut world = World::new();
+        let mut world = World::new(max_recent_bytes);
         for mishap in &mishaps {
             world.mishap(&log, mishap);
         }
@@ -410,13 +420,14 @@ proptest! {
         mishaps in mishaps(),
         after in mishaps(),
         batches in prop::collection::vec(1_usize..6, 1..4),
+        max_recent_bytes in recent_bytes(),
     ) {
         let mut events = first.clone();
         for part in interrupted {
             events.extend_from_slice(&first[..(first.len() as f64 * part) as usize]);
         }
         let log: Log = (0..).zip(events).collect();
-        let mut world = World::new();
+        let mut world = World::new(max_recent_bytes);
         for mishap in &mishaps {
             world.mishap(&log, mishap);
         }

@@ -1,0 +1,299 @@
+//! The claims of a partition that are at hand: those that the open batch changes, those on their way to the sink, and
+//! those that the store holds and that were changed not long ago. What isn't here is read from the store.
+
+use crate::{claim::Claim, places::Stood, processor::ClaimWrite};
+use ahash::RandomState;
+use claims_schemas::{ClaimState, Event, Status, fold::Applied};
+use hashbrown::HashTable;
+use std::{collections::VecDeque, sync::Arc};
+
+/// About what a claim costs here beside itself, in bytes.
+const OVERHEAD_BYTES: usize = 256;
+
+/// Names of claims in older batches are tidied when there are so many more than claims.
+const MAX_NAMED_IN_VAIN: usize = 1_024;
+
+/// Where a claim is.
+pub(crate) type Slot = u32;
+
+/// The claims at hand.
+pub(crate) struct AtHand {
+    slots: HashTable<Slot>,
+    claims: Vec<Held>,
+    free: Vec<Slot>,
+    /// Batches that the store holds, the oldest first, with the claims that they changed.
+    stored: VecDeque<Stored>,
+    /// Claims named in `stored`, those among them that have been changed again since.
+    named: usize,
+    /// About what claims outside the open batch hold, in bytes.
+    bytes: usize,
+    /// Claims are named by users, so nobody may know which of them share a place in the table.
+    hasher: RandomState,
+    /// What stands in a free slot.
+    nobody: Arc<ClaimWrite>,
+}
+
+struct Stored {
+    batch_id: u64,
+    slots: Vec<Slot>,
+}
+
+/// A claim at hand.
+pub(crate) struct Held {
+    hash: u64,
+    /// The claim, and, if it is in a batch, what that writes of it. Others look at it while it is with the sink; while it
+    /// is in the open batch nobody does.
+    pub write: Arc<ClaimWrite>,
+    /// The last batch that changed it; `None`: the open one, or it was only just loaded.
+    batch_id: Option<u64>,
+    bytes: usize,
+    /// Whether it is in the open batch.
+    pub is_open: bool,
+    /// What it stood under before the open batch and within it.
+    pub stood: Stood,
+    /// Whether any of its records in the open batch was folded before. Whatever was lost of its rows meanwhile, or left
+    /// behind by offsets that had jumped forward, is put right: all of its earlier places are deleted.
+    pub replayed: bool,
+}
+
+impl Held {
+    fn is(&self, tenant_id: &str, claim_id: &str) -> bool {
+        let ClaimState { tenant_id: tenant, claim_id: claim, .. } = &self.write.claim.state;
+        claim == claim_id && tenant == tenant_id
+    }
+
+    /// The claim to be changed. If the sink has it still, a copy takes its place here.
+    pub fn change(&mut self) -> &mut ClaimWrite {
+        if Arc::strong_count(&self.write) > 1 {
+            self.write = Arc::new(ClaimWrite::of(self.write.partition, self.write.claim.clone()));
+        }
+        Arc::make_mut(&mut self.write)
+    }
+
+    /// Folds an event; answers with the status before it. On anything but a change the claim is as before.
+    pub fn apply(&mut self, event: &Event) -> (Status, Applied) {
+        if !self.is_open {
+            self.stood.begin(&self.write.claim.state);
+        }
+        self.stood.before(event, &self.write.claim.state);
+        let claim = &mut self.change().claim;
+        let before = claim.state.status();
+        let applied = claim.apply(event);
+        if let Applied::Changed { .. } = applied {
+            self.stood.after(event);
+        }
+        (before, applied)
+    }
+
+    /// The open batch is to be closed: what it writes of the claim is complete.
+    pub fn complete(&mut self) {
+        let Self { write, stood, replayed, .. } = self;
+        let write = Arc::make_mut(write);
+        let Claim { state, ever_set, history, disordered } = &mut write.claim;
+        ever_set.add_state(state);
+        write.left = if *disordered || *replayed { history.left(state) } else { stood.left(state) };
+    }
+}
+
+impl Default for AtHand {
+    fn default() -> Self {
+        Self {
+            slots: HashTable::new(),
+            claims: Vec::new(),
+            free: Vec::new(),
+            stored: VecDeque::new(),
+            named: 0,
+            bytes: 0,
+            hasher: RandomState::new(),
+            nobody: Arc::new(ClaimWrite::of(0, Claim::empty("", ""))),
+        }
+    }
+}
+
+impl AtHand {
+    /// Where this claim is, if it is at hand.
+    pub fn find(&self, tenant_id: &str, claim_id: &str) -> Option<Slot> {
+        let hash = self.hasher.hash_one((tenant_id, claim_id));
+        self.slots.find(hash, |&slot| self.claims[slot as usize].is(tenant_id, claim_id)).copied()
+    }
+
+    /// The claim there.
+    pub fn get(&mut self, slot: Slot) -> &mut Held {
+        &mut self.claims[slot as usize]
+    }
+
+    /// Takes in a claim that isn't at hand.
+    pub fn add(&mut self, partition: i32, claim: Claim) -> Slot {
+        let hash = self.hasher.hash_one((claim.state.tenant_id.as_str(), claim.state.claim_id.as_str()));
+        let held = Held {
+            hash,
+            write: Arc::new(ClaimWrite::of(partition, claim)),
+            batch_id: None,
+            bytes: 0,
+            is_open: false,
+            stood: Stood::default(),
+            replayed: false,
+        };
+        let slot = match self.free.pop() {
+            Some(slot) => {
+                self.claims[slot as usize] = held;
+                slot
+            }
+            None => {
+                self.claims.push(held);
+                (self.claims.len() - 1) as Slot
+            }
+        };
+        let claims = &self.claims;
+        self.slots.insert_unique(hash, slot, |&slot| claims[slot as usize].hash);
+        slot
+    }
+
+    /// The open batch changes the claim.
+    pub fn open(&mut self, slot: Slot) {
+        let held = &mut self.claims[slot as usize];
+        (held.is_open, held.batch_id) = (true, None);
+        held.change().clear();
+        self.bytes -= std::mem::take(&mut held.bytes);
+    }
+
+    /// The open batch, which changed the claim, is closed under this id.
+    pub fn close(&mut self, slot: Slot, batch_id: u64) {
+        let held = &mut self.claims[slot as usize];
+        (held.is_open, held.replayed, held.batch_id) = (false, false, Some(batch_id));
+        held.bytes = held.write.approximate_bytes() + OVERHEAD_BYTES;
+        self.bytes += held.bytes;
+    }
+
+    /// The store holds the claims as this batch left them. Those that were not changed for longest go, until no more than
+    /// `max_bytes` are held or nothing may go.
+    pub fn stored(&mut self, batch_id: u64, slots: Vec<Slot>, max_bytes: usize) {
+        self.named += slots.len();
+        self.stored.push_back(Stored { batch_id, slots });
+        while self.bytes > max_bytes {
+            let Some(oldest) = self.stored.front_mut() else { break };
+            let batch_id = oldest.batch_id;
+            let Some(slot) = oldest.slots.pop() else {
+                self.stored.pop_front();
+                continue;
+            };
+            self.named -= 1;
+            if self.claims[slot as usize].batch_id == Some(batch_id) {
+                self.forget(slot);
+            }
+        }
+        if self.named > 2 * self.slots.len() + MAX_NAMED_IN_VAIN {
+            self.tidy();
+        }
+    }
+
+    /// Drops the names of claims that have been changed again: few claims may be changed by many batches.
+    fn tidy(&mut self) {
+        let claims = &self.claims;
+        for Stored { batch_id, slots } in &mut self.stored {
+            slots.retain(|&slot| claims[slot as usize].batch_id == Some(*batch_id));
+            slots.shrink_to_fit();
+        }
+        self.stored.retain(|stored| !stored.slots.is_empty());
+        self.named = self.stored.iter().map(|stored| stored.slots.len()).sum();
+    }
+
+    /// Lets go of a claim that is in no batch.
+    pub fn forget(&mut self, slot: Slot) {
+        let held = &mut self.claims[slot as usize];
+        let hash = held.hash;
+        self.bytes -= std::mem::take(&mut held.bytes);
+        held.batch_id = None;
+        held.write = Arc::clone(&self.nobody);
+        if let Ok(entry) = self.slots.find_entry(hash, |&known| known == slot) {
+            entry.remove();
+            self.free.push(slot);
+        }
+    }
+
+    /// Number of claims.
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A batch that changes these claims, as far as the store.
+    fn batch(at_hand: &mut AtHand, id: u64, claims: &[usize], max_bytes: usize) {
+        let slots = closed(at_hand, id, claims);
+        at_hand.stored(id, slots, max_bytes);
+    }
+
+    fn closed(at_hand: &mut AtHand, id: u64, claims: &[usize]) -> Vec<Slot> {
+        let slots: Vec<Slot> = claims
+            .iter()
+            .map(|n| {
+                let claim = format!("c{n}");
+                let found = at_hand.find("t", &claim);
+                found.unwrap_or_else(|| at_hand.add(0, Claim::empty("t", &claim)))
+            })
+            .collect();
+        for &slot in &slots {
+            at_hand.open(slot);
+            at_hand.close(slot, id);
+        }
+        slots
+    }
+
+    fn held(at_hand: &AtHand, claims: std::ops::Range<usize>) -> Vec<usize> {
+        claims.filter(|n| at_hand.find("t", &format!("c{n}")).is_some()).collect()
+    }
+
+    #[test]
+    fn what_was_changed_last_stays() {
+        let mut at_hand = AtHand::default();
+        batch(&mut at_hand, 1, &[0, 1, 2, 3], usize::MAX);
+        let four = at_hand.bytes;
+        batch(&mut at_hand, 2, &[0, 1], four);
+        batch(&mut at_hand, 3, &[4, 5], four);
+        assert_eq!(held(&at_hand, 0..6), [0, 1, 4, 5]);
+        assert_eq!((at_hand.bytes, at_hand.len()), (four, 4));
+        // The places of those that went are taken again.
+        batch(&mut at_hand, 4, &[6, 7], four);
+        assert_eq!((held(&at_hand, 0..8), at_hand.claims.len()), (vec![4, 5, 6, 7], 6));
+    }
+
+    #[test]
+    fn what_the_store_does_not_hold_stays() {
+        let mut at_hand = AtHand::default();
+        let on_their_way = closed(&mut at_hand, 1, &[0, 1]);
+        batch(&mut at_hand, 2, &[2, 3], 0);
+        assert_eq!(held(&at_hand, 0..4), [0, 1]);
+        let again = closed(&mut at_hand, 3, &[1]);
+        at_hand.stored(1, on_their_way, 0);
+        assert_eq!(held(&at_hand, 0..4), [1], "it is in a later batch");
+        at_hand.stored(3, again, 0);
+        assert_eq!((at_hand.len(), at_hand.bytes), (0, 0));
+    }
+
+    #[test]
+    fn tenants_are_told_apart() {
+        let mut at_hand = AtHand::default();
+        at_hand.add(0, Claim::empty("t", "c"));
+        assert!(at_hand.find("t", "c").is_some());
+        assert!(at_hand.find("tc", "").is_none() && at_hand.find("", "tc").is_none());
+    }
+
+    #[test]
+    fn few_claims_in_many_batches_take_little() {
+        let mut at_hand = AtHand::default();
+        batch(&mut at_hand, 1, &[9], usize::MAX);
+        for id in 2..20_000 {
+            batch(&mut at_hand, id, &[0, 1], usize::MAX);
+        }
+        assert_eq!(at_hand.len(), 3);
+        let named: usize = at_hand.stored.iter().map(|stored| stored.slots.len()).sum();
+        assert_eq!(named, at_hand.named);
+        assert!(named <= MAX_NAMED_IN_VAIN + 8 && at_hand.stored.len() <= MAX_NAMED_IN_VAIN + 8);
+        batch(&mut at_hand, 20_000, &[1], 0);
+        assert_eq!(at_hand.len(), 0);
+    }
+}
