@@ -368,3 +368,22 @@ fn a_claim_whose_creation_never_came_has_stood_among_those_of_no_date() {
     let stood = |p: &Place| p.view == ListView::Status && p.key == "ASSIGNED" && p.created_at.is_none();
     assert!(left.iter().any(stood), "{left:?}");
 }
+
+#[test]
+fn without_an_offset_a_store_says_what_it_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let retried = Retried::default();
+    let processor = || {
+        let identity = StoreIdentity { topic: "t".into(), topic_id: "id".into(), partitions: 2 };
+        CurrentState::new(schemas(), StateStore::open(folder.path(), Some("test"), &identity).unwrap())
+            .with_retried(retried.clone())
+    };
+    assert_eq!(processor().assigned(0, None).unwrap(), None, "no store: whatever there is");
+    {
+        let mut driver = Driver::new(processor());
+        driver.assign(0, None).unwrap();
+        driver.run([record(0, &event("t", "c", 1, created("cust")))], 10).unwrap();
+    }
+    assert_eq!(processor().assigned(0, None).unwrap(), Some(1));
+    assert_eq!(processor().assigned(1, None).unwrap(), None);
+}
