@@ -10,7 +10,7 @@ use claims_current_state::{
     store::{StateStore, StoreIdentity},
 };
 use claims_runtime::{
-    Effect,
+    Effect, Processor,
     testing::{Again, Driver, Outcome, TestRecord},
 };
 use claims_schemas::{Event, EventData, Status, events::*};
@@ -372,15 +372,13 @@ fn a_claim_whose_creation_never_came_has_stood_among_those_of_no_date() {
 #[test]
 fn without_an_offset_a_store_says_what_it_needs() {
     let folder = tempfile::tempdir().unwrap();
-    let retried = Retried::default();
     let processor = || {
         let identity = StoreIdentity { topic: "t".into(), topic_id: "id".into(), partitions: 2 };
         CurrentState::new(schemas(), StateStore::open(folder.path(), Some("test"), &identity).unwrap())
-            .with_retried(retried.clone())
     };
     assert_eq!(processor().assigned(0, None).unwrap(), None, "no store: whatever there is");
     {
-        let mut driver = Driver::new(processor());
+        let mut driver = driver(folder.path());
         driver.assign(0, None).unwrap();
         driver.run([record(0, &event("t", "c", 1, created("cust")))], 10).unwrap();
     }
