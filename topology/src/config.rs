@@ -384,11 +384,18 @@ pub struct TelemetryConfig {
     pub log_filter: String,
     /// Lets status servers that listen beyond loopback stop and start processors, too (`/control`).
     pub control_enabled: bool,
+    /// Host names by which `/control` may be called; `.name` stands for every name below it.
+    pub control_hosts: Vec<String>,
 }
 
 impl Default for TelemetryConfig {
     fn default() -> Self {
-        Self { log_format: LogFormat::Text, log_filter: "info,scylla=error".into(), control_enabled: false }
+        Self {
+            log_format: LogFormat::Text,
+            log_filter: "info,scylla=error".into(),
+            control_enabled: false,
+            control_hosts: Vec::new(),
+        }
     }
 }
 

@@ -9,11 +9,46 @@ use xtask::services::{self, ModeArgs};
 /// Sources and target folder of both builds. They are kept: a second run builds little.
 const SOURCES: &str = "target/upgrade/sources";
 const TARGET: &str = "target/upgrade/target";
-/// What a newer build is made of: the schema of events, in which …
-const SCHEMA: &str = "schemas/avro/claim_event.avsc";
-/// … this field follows after that.
-const BEFORE: &str = r#"{"name": "customer_id", "type": "string"},"#;
-const GROWN: &str = r#"{"name": "channel", "type": ["null", "string"], "default": null}"#;
+/// What makes a build a newer one: a field more in new claims, known to the schema, to the types, and to a view: the
+/// timeline says it. In each file the second text takes the place of the first.
+const GROWTH: [(&str, &str, &str); 7] = [
+    (
+        "schemas/avro/claim_event.avsc",
+        r#"
+      ]},
+      {"type": "record", "name": "ClaimAssigned""#,
+        r#",
+        {"name": "channel", "type": ["null", "string"], "default": null}
+      ]},
+      {"type": "record", "name": "ClaimAssigned""#,
+    ),
+    (
+        "schemas/src/events.rs",
+        "    pub claimed: Option<Money>,\n",
+        "    pub claimed: Option<Money>,\n    #[serde(default)]\n    pub channel: Option<String>,\n",
+    ),
+    (
+        "schemas/src/json/read.rs",
+        "claimed: data.money(\"claimed\")?,",
+        "claimed: data.money(\"claimed\")?, channel: data.optional(\"channel\", text)?,",
+    ),
+    ("processors/ingress/src/content.rs", "    } = created;", "        channel: _,\n    } = created;"),
+    (
+        "processors/ingress/src/mapping/data.rs",
+        "claimed: amount(&self.claimed, row)?,",
+        "claimed: amount(&self.claimed, row)?, channel: None,",
+    ),
+    (
+        "processors/ingress/src/generate/lifecycle.rs",
+        "claimed: self.claimed_cents.map(euros),",
+        "claimed: self.claimed_cents.map(euros), channel: None,",
+    ),
+    (
+        "processors/current_state/src/words.rs",
+        r#"after(": ", Some(what)),"#,
+        r#"after(": ", Some(what)) + &after(", by way of ", data.channel.as_ref()),"#,
+    ),
+];
 
 /// Builds `claims` as of `revision` and a newer one, and runs the check of `dev/verifier` with both. The services stay
 /// up.
@@ -67,16 +102,21 @@ fn commit(revision: &str) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
-/// Adds the field that makes a build a newer one. Fields are only ever appended.
+/// Makes a build a newer one.
 fn grow(sources: &Path) -> Result<()> {
-    let path = sources.join(SCHEMA);
-    let schema = fs::read_to_string(&path)?;
-    let (before, after) = schema.split_once(BEFORE).with_context(|| format!("{SCHEMA} has no {BEFORE}"))?;
-    // The end of the record that begins with that field: the first line that ends a list of fields.
-    let end = after.find("\n      ]}").with_context(|| format!("{SCHEMA}: where does the record end?"))?;
-    let (fields, rest) = after.split_at(end);
-    fs::write(&path, format!("{before}{BEFORE}{fields},\n        {GROWN}{rest}"))
-        .with_context(|| format!("write {}", path.display()))
+    for (file, from, to) in GROWTH {
+        let path = sources.join(file);
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        fs::write(&path, grown(file, &text, from, to)?)
+            .with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn grown(file: &str, text: &str, from: &str, to: &str) -> Result<String> {
+    let places = text.matches(from).count();
+    ensure!(places == 1, "{file} has {places} times: {from}");
+    Ok(text.replacen(from, to, 1))
 }
 
 fn command(program: &str, arguments: &[&str]) -> Result<()> {
@@ -86,4 +126,17 @@ fn command(program: &str, arguments: &[&str]) -> Result<()> {
         bail!("{program} {} ended with {status}", arguments.join(" "));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sources_can_be_made_a_newer_build() {
+        for (file, from, to) in GROWTH {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+            grown(file, &fs::read_to_string(path).unwrap(), from, to).unwrap();
+        }
+    }
 }

@@ -13,8 +13,9 @@ use rdkafka::{
     topic_partition_list::Offset,
 };
 use std::{
+    io::{BufRead as _, BufReader, Lines},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -49,6 +50,36 @@ fn committed_offsets(consumer: &BaseConsumer, wanted: &TopicPartitionList) -> Re
             ) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(100)),
             _ => return Ok(result?),
         }
+    }
+}
+
+/// What a running command prints. It waits while nobody reads, and ends with this.
+#[derive(Debug)]
+pub struct OutputLines {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl OutputLines {
+    fn of(command: &mut Command) -> Result<Self> {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn()?;
+        let stdout = child.stdout.take().context("no standard output")?;
+        Ok(Self { child, lines: BufReader::new(stdout).lines() })
+    }
+}
+
+impl Iterator for OutputLines {
+    type Item = std::io::Result<String>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.lines.next()
+    }
+}
+
+impl Drop for OutputLines {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -131,6 +162,11 @@ impl Pipeline {
         let text = String::from_utf8(output.stdout)?;
         serde_json::from_str(&text)
             .with_context(|| format!("claims {} printed no JSON: {text}", args.join(" ")))
+    }
+
+    /// Starts `claims ARGS` and gives what it prints line by line, while it goes on.
+    pub fn lines(&self, args: &[&str]) -> Result<OutputLines> {
+        OutputLines::of(&mut self.command(args)).with_context(|| format!("start claims {}", args.join(" ")))
     }
 
     /// Starts `claims ARGS` in the background, its output in `log`.
@@ -291,4 +327,21 @@ fn tail(path: &Path, lines: usize) -> String {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let all: Vec<&str> = text.lines().collect();
     all[all.len().saturating_sub(lines)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_goes_no_further_than_its_lines_are_read() {
+        let mut lines = OutputLines::of(Command::new("seq").arg("1000000000")).unwrap();
+        let first: Vec<String> = lines.by_ref().take(3).collect::<std::io::Result<_>>().unwrap();
+        assert_eq!(first, ["1", "2", "3"]);
+        let pid = lines.child.id();
+        drop(lines);
+        assert!(!Path::new(&format!("/proc/{pid}")).exists());
+        let few = OutputLines::of(Command::new("seq").arg("2")).unwrap();
+        assert_eq!(few.count(), 2);
+    }
 }

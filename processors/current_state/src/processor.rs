@@ -162,6 +162,7 @@ impl Processor for CurrentState {
 
     fn assigned(&mut self, partition: i32, next_offset: Option<i64>) -> Result<Option<i64>, ProcessError> {
         let store = self.store.partition(partition).map_err(fatal)?;
+        let has_store = store.next_offset().is_some();
         let stored = store.next_offset().unwrap_or(0);
         let mut missing = self.retried.take(partition);
         missing.retain(|offset| *offset < stored && !store.retried().contains(offset));
@@ -188,7 +189,11 @@ impl Processor for CurrentState {
                 in_flight: VecDeque::new(),
             },
         );
-        Ok(next_offset.map(|next_offset| next_offset.min(needed)))
+        // Without an offset reading begins at the log's start, which must not be behind what a store needs.
+        Ok(match next_offset {
+            Some(next_offset) => Some(next_offset.min(needed)),
+            None => has_store.then_some(needed),
+        })
     }
 
     fn revoked(&mut self, partition: i32) -> Result<(), ProcessError> {

@@ -6,7 +6,7 @@ use crate::{
     retried::{Retried, RetriedLookup},
     sink::CurrentStateSink,
     state_topic::StatePublisher,
-    store::{StateStore, StoreError, StoreIdentity},
+    store::{Anew, StateStore, StoreError, StoreIdentity},
 };
 use backon::{ExponentialBuilder, Retryable};
 use claims_runtime::{Shutdown, SinkError, StageError, TopicIdError, run_stage};
@@ -116,8 +116,14 @@ async fn prepare(
         partitions: events.partitions,
     };
     let instance_id = settings.runtime.instance_id.as_deref();
-    let open = if events.is_taken() { StateStore::open_for_topic_made_anew } else { StateStore::open };
-    let store = open(&Path::new(&settings.state_dir).join(NAME), instance_id, &identity)?;
+    let anew = if events.is_taken() { Anew::Taken } else { Anew::Refused };
+    let state_dir = Path::new(&settings.state_dir).join(NAME);
+    // After a stop and a start what was under way for the former run may have the store for a moment longer.
+    let store = (|| async { StateStore::open_again(&state_dir, instance_id, &identity, anew) })
+        .retry(backoff)
+        .when(|e| matches!(e, StoreError::StillOpen(_)))
+        .notify(waiting)
+        .await?;
     // The store's own word on the topic comes first: it is the more precise one.
     (|| tables.note_topic(&config.topics.events, &events))
         .retry(backoff)

@@ -9,6 +9,7 @@ use fjall::{Database, Keyspace, KeyspaceCreateOptions};
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 /// Version of what the store holds and of what the views are made of it. Another version needs a store and views of
@@ -48,6 +49,9 @@ pub enum StoreError {
         "the local store {0} is in use by another process; give each process its own `instance_id`, or stop the other"
     )]
     InUse(PathBuf),
+    /// This process itself has not let go of it yet.
+    #[error("the local store {0} is still being closed by this process")]
+    StillOpen(PathBuf),
     /// It was made from another topic, or by another build.
     #[error(
         "the local store {folder} belongs to {found}, and not to {wanted}; if that topic was made anew, go on with `claims replay current-state --to-beginning` when it holds the same events, and else empty the views first; if it is another topic or version, remove this folder and empty the views"
@@ -115,8 +119,10 @@ impl StoreIdentity {
 
 /// What becomes of a store that was made from a former topic of the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Anew {
+pub enum Anew {
+    /// It is an error.
     Refused,
+    /// Somebody has decided to go on: what was folded from the former topic is dropped.
     Taken,
 }
 
@@ -125,6 +131,7 @@ pub struct StateStore {
     database: Database,
     folder: PathBuf,
     write_buffer_bytes: u64,
+    held: Arc<Held>,
 }
 
 /// One partition's part of it.
@@ -136,6 +143,31 @@ pub struct PartitionStore {
     written_at_ms: Option<i64>,
     /// The key asked for last: a buffer.
     key: Vec<u8>,
+    /// Dropped after the keyspace, which has the lock, too.
+    _held: Arc<Held>,
+}
+
+/// Folders of the slots whose locks this process has, or is about to give up.
+static HELD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+
+fn held() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    HELD.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Notes that this process has a slot, for as long as anything of it is left.
+struct Held(PathBuf);
+
+impl Held {
+    fn of(folder: &Path) -> Self {
+        held().insert(folder.to_owned());
+        Self(folder.to_owned())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        held().remove(&self.0);
+    }
 }
 
 impl StateStore {
@@ -145,17 +177,18 @@ impl StateStore {
         instance_id: Option<&str>,
         identity: &StoreIdentity,
     ) -> Result<Self, StoreError> {
-        Self::open_any(state_dir, instance_id, identity, Anew::Refused)
+        Self::open_any(state_dir, instance_id, identity, Anew::Refused, false)
     }
 
-    /// The same where somebody has decided to go on with a topic that was made anew: what was folded from the former
-    /// topic of that name is dropped.
-    pub fn open_for_topic_made_anew(
+    /// The same for a process that has one store at a time: where it has not let go of a former one yet, that is an error
+    /// ([`StoreError::StillOpen`]), and the next free slot, which knows nothing of its claims, is not taken instead.
+    pub fn open_again(
         state_dir: &Path,
         instance_id: Option<&str>,
         identity: &StoreIdentity,
+        anew: Anew,
     ) -> Result<Self, StoreError> {
-        Self::open_any(state_dir, instance_id, identity, Anew::Taken)
+        Self::open_any(state_dir, instance_id, identity, anew, true)
     }
 
     fn open_any(
@@ -163,20 +196,24 @@ impl StateStore {
         instance_id: Option<&str>,
         identity: &StoreIdentity,
         anew: Anew,
+        is_only: bool,
     ) -> Result<Self, StoreError> {
         let parent = state_dir.join(safe_name(&identity.topic));
-        match instance_id {
-            Some(id) => Self::open_slot(parent.join(format!("instance-{}", safe_name(id))), identity, anew),
-            None => {
-                let mut slot = 0;
-                loop {
-                    match Self::open_slot(parent.join(format!("slot-{slot}")), identity, anew) {
-                        Err(StoreError::InUse(_)) if slot + 1 < MAX_SLOTS => slot += 1,
-                        opened => return opened,
-                    }
-                }
+        let folders: Vec<PathBuf> = match instance_id {
+            Some(id) => vec![parent.join(format!("instance-{}", safe_name(id)))],
+            None => (0..MAX_SLOTS).map(|slot| parent.join(format!("slot-{slot}"))).collect(),
+        };
+        if is_only && let Some(folder) = folders.iter().find(|folder| held().contains(*folder)) {
+            return Err(StoreError::StillOpen(folder.clone()));
+        }
+        let mut in_use = StoreError::InUse(parent);
+        for folder in folders {
+            match Self::open_slot(folder, identity, anew) {
+                Err(error @ StoreError::InUse(_)) => in_use = error,
+                opened => return opened,
             }
         }
+        Err(in_use)
     }
 
     fn open_slot(folder: PathBuf, identity: &StoreIdentity, anew: Anew) -> Result<Self, StoreError> {
@@ -195,7 +232,8 @@ impl StateStore {
         let partitions = u64::from(identity.partitions.max(1).unsigned_abs());
         let write_buffer_bytes =
             (WRITE_BUFFERS_BYTES / partitions).clamp(MIN_WRITE_BUFFER_BYTES, MAX_WRITE_BUFFER_BYTES);
-        let store = Self { database, folder, write_buffer_bytes };
+        let held = Arc::new(Held::of(&folder));
+        let store = Self { database, folder, write_buffer_bytes, held };
         store.check_identity(identity, anew)?;
         Ok(store)
     }
@@ -260,8 +298,8 @@ impl StateStore {
         let next_offset = numbers(NEXT_OFFSET_KEY)?.first().copied();
         let written_at_ms = numbers(WRITTEN_AT_KEY)?.first().copied();
         let retried = numbers(RETRIED_KEY)?.into_iter().collect();
-        let (folder, key) = (self.folder.clone(), Vec::new());
-        Ok(PartitionStore { keyspace, folder, next_offset, retried, written_at_ms, key })
+        let (folder, key, held) = (self.folder.clone(), Vec::new(), Arc::clone(&self.held));
+        Ok(PartitionStore { keyspace, folder, next_offset, retried, written_at_ms, key, _held: held })
     }
 
     /// Starts an atomic write over any number of partitions.
@@ -424,7 +462,7 @@ mod tests {
             let mut partition = store.partition(3).unwrap();
             put(&store, &mut partition, "c1", 17);
         }
-        let open = |identity| StateStore::open_for_topic_made_anew(folder.path(), None, identity);
+        let open = |identity| StateStore::open_again(folder.path(), None, identity, Anew::Taken);
         let more = StoreIdentity { partitions: 7, ..identity("b") };
         assert!(matches!(open(&more), Err(StoreError::Foreign { .. })), "partitions can't be matched");
         let store = open(&identity("b")).unwrap();
@@ -447,5 +485,30 @@ mod tests {
             StateStore::open(folder.path(), Some("pod/1"), &identity("a")),
             Err(StoreError::InUse(_))
         ));
+    }
+
+    #[test]
+    fn a_process_that_starts_again_gets_its_own_slot_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || StateStore::open_again(folder.path(), None, &identity("a"), Anew::Refused);
+        let first = open().unwrap();
+        let own = first.folder().to_owned();
+        let partition = first.partition(3).unwrap();
+        // What was started with it may be at work still when the stage has ended.
+        let late = std::thread::spawn(move || {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            drop(partition);
+        });
+        drop(first);
+        assert!(matches!(open(), Err(StoreError::StillOpen(folder)) if folder == own));
+        late.join().unwrap();
+        let again = open().unwrap();
+        assert_eq!(again.folder(), own);
+        drop(again);
+        // Another process has taken it meanwhile.
+        let other = StateStore::open(folder.path(), None, &identity("a")).unwrap();
+        assert_eq!(other.folder(), own);
+        held().remove(&own);
+        assert_ne!(open().unwrap().folder(), own);
     }
 }

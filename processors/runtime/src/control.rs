@@ -7,13 +7,14 @@
 //! - `POST /control/stages/{processor}/retry`: give a refused record to its processor once more (see [`crate::retry`]).
 //!
 //! Every status server of a process answers for all of its stages. A `POST` needs the header [`CONTROL_HEADER`], which
-//! a web page can't send to another site's server without being allowed to.
+//! a web page can't send to another site's server without being allowed to; and the server must be called by an address
+//! or by one of its [`Hosts`], so that a page can't pass it off as its own site by a name that leads to it.
 
 use crate::{Shutdown, health, retry};
 use axum::{
     Json, Router,
     extract::{Path, Query, Request, State},
-    http::{Method, StatusCode},
+    http::{Method, StatusCode, header, uri::Authority},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -21,7 +22,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -221,14 +222,39 @@ impl Access {
     }
 }
 
+/// The names by which the control routes of a server may be called, beside addresses and `localhost`. Cheap to clone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hosts(Arc<[String]>);
+
+impl Hosts {
+    /// These names; one that begins with a dot stands for all names below it.
+    pub fn new(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        Self(names.into_iter().map(|name| name.into().to_ascii_lowercase()).collect())
+    }
+
+    /// Whether a request to this `host[:port]` may be meant for the server.
+    fn admit(&self, authority: &str) -> bool {
+        let Ok(authority) = authority.parse::<Authority>() else { return false };
+        let host = authority.host().to_ascii_lowercase();
+        let host = host.strip_suffix('.').unwrap_or(&host);
+        // A name can be made to lead anywhere; an address can't.
+        let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
+        let is_known = |name: &String| match name.starts_with('.') {
+            true => host.ends_with(name.as_str()),
+            false => host == name,
+        };
+        is_address || host == "localhost" || self.0.iter().any(is_known)
+    }
+}
+
 /// The control routes.
-pub fn routes(control: Control, access: Access) -> Router {
+pub fn routes(control: Control, access: Access, hosts: Hosts) -> Router {
     Router::new()
         .route("/control/stages", get(list))
         .route("/control/stages/{processor}/stop", post(stop))
         .route("/control/stages/{processor}/start", post(start))
         .route("/control/stages/{processor}/retry", post(retry::handle))
-        .route_layer(middleware::from_fn(move |request, next| admit(access, request, next)))
+        .route_layer(middleware::from_fn(move |request, next| admit(access, hosts.clone(), request, next)))
         .with_state(control)
 }
 
@@ -251,10 +277,19 @@ impl IntoResponse for Refusal {
     }
 }
 
-async fn admit(access: Access, request: Request, next: Next) -> Response {
+async fn admit(access: Access, hosts: Hosts, request: Request, next: Next) -> Response {
     if let Access::Closed { listen } = access {
         let error = format!(
             "control is off: this server listens on {listen}, beyond loopback, and telemetry.control_enabled is false"
+        );
+        return Refusal::new(StatusCode::FORBIDDEN, error).into_response();
+    }
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.or_else(|| request.uri().authority().map(Authority::as_str)).unwrap_or_default();
+    if !hosts.admit(host) {
+        let error = format!(
+            "control is not for requests to {host:?}: call the server by its address, or add the name to \
+             telemetry.control_hosts"
         );
         return Refusal::new(StatusCode::FORBIDDEN, error).into_response();
     }

@@ -33,16 +33,21 @@ async fn process(access: Option<Access>) -> Process {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let access = access.unwrap_or(Access::of(address, false));
-    let app = status::router(String::new).merge(routes(control, access));
+    let hosts = Hosts::new(["Stage-1", ".stages.internal"]);
+    let app = status::router(String::new).merge(routes(control, access, hosts));
     let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
     Process { address, runs, trigger, stage, _server: server }
 }
 
 impl Process {
     async fn ask(&self, method: &str, path: &str, header: &str) -> (u16, String) {
+        self.ask_host("127.0.0.1:9101", method, path, header).await
+    }
+
+    async fn ask_host(&self, host: &str, method: &str, path: &str, header: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 0\r\n{header}\r\n"
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: 0\r\n{header}\r\n"
         );
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut text = String::new();
@@ -112,6 +117,32 @@ async fn who_may_not_is_told_why() {
     assert!(code == 403 && body.contains("telemetry.control_enabled"), "{code} {body}");
     assert_eq!(closed.ask("GET", "/control/stages", "").await.0, 403);
     assert_eq!(closed.ask("GET", "/health/live", "").await.0, 200);
+}
+
+#[tokio::test]
+async fn a_name_that_leads_here_is_not_enough() {
+    let process = process(None).await;
+    let header = format!("{CONTROL_HEADER}: yes\r\n");
+    let stop = async |host: &str| process.ask_host(host, "POST", "/control/stages/echo/stop", &header).await;
+    for host in [
+        "evil.example",
+        "evil.example:9101",
+        "localhost.evil.example",
+        "stages.internal",
+        "127.0.0.1.nip.io",
+        "",
+    ] {
+        let (code, body) = stop(host).await;
+        assert!(code == 403 && body.contains("telemetry.control_hosts"), "{host}: {code} {body}");
+    }
+    assert_eq!(process.runs.load(Ordering::SeqCst), 1);
+    assert_eq!(process.ask_host("evil.example", "GET", "/control/stages", "").await.0, 403);
+    assert_eq!(process.ask_host("evil.example", "GET", "/health/live", "").await.0, 200);
+    let known =
+        ["127.0.0.1", "[::1]:9101", "10.1.2.3:80", "LocalHost:9101", "stage-1:9101", "a.stages.internal."];
+    for host in known {
+        assert_eq!(stop(host).await.0, 200, "{host}");
+    }
 }
 
 #[tokio::test]

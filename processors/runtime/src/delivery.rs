@@ -71,10 +71,6 @@ impl<S: Sink> Delivery<'_, S> {
     pub async fn deliver(&self, closed: ClosedBatch<S::Row>) -> Result<Delivered, DeliveryError> {
         let ClosedBatch { batch, arena, dead_letters, retry, .. } = closed;
         let mut delivered = Delivered::default();
-        if let Some(trace) = &retry {
-            // Before the effect: another member's store, which has gone past this record, learns of it here.
-            self.dead_letters.write_trace(trace, self.waiting).await?;
-        }
         self.bury(&dead_letters, &mut delivered).await?;
         drop(dead_letters);
         if batch.rows.is_empty() {

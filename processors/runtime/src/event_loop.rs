@@ -433,6 +433,7 @@ where
     /// goes without a word keeps its partitions until its session is over.
     fn close(mut self) {
         self.abort_in_flight();
+        self.rebalancing.abort();
         self.parking.abort();
         self.consumer.context().set_closing();
         self.answer_what_is_open();

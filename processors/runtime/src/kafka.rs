@@ -244,3 +244,14 @@ pub(crate) fn made_anew_help(topic: &str, processor: &str, old: &str, new: &str)
          {processor} --to-beginning`; else empty the views first"
     )
 }
+
+/// What to do about records that were removed before a processor's own state had them.
+pub(crate) fn removed_help(topic: &str, processor: &str, partition: i32, needed: i64, low: i64) -> String {
+    format!(
+        "partition {partition} of topic {topic}: the state that {processor} keeps beside its views needs the records from offset \
+         {needed} on, but the log begins at {low}. Records were removed before this state had them (it is new, was lost, or \
+         is behind). Nothing was skipped. A process whose state has them can take the partition; to do without them, \
+         `claims replay {processor} --to-beginning` goes on from the oldest record there is, and docs/replay.md says what \
+         that leaves of the views"
+    )
+}

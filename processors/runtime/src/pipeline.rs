@@ -50,6 +50,24 @@ pub(crate) struct Pipeline<P: Processor> {
     last_batch_id: u64,
 }
 
+/// Where the log of a partition begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogStart {
+    pub offset: i64,
+    /// Whether what was before it is done without.
+    pub is_accepted: bool,
+}
+
+/// Why a partition can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum AssignError {
+    #[error(transparent)]
+    Processor(#[from] ProcessError),
+    /// Records that the processor's state lacks were removed.
+    #[error("the state needs the records from offset {needed}, which have left the log")]
+    Removed { needed: i64 },
+}
+
 /// What became of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Offered {
@@ -74,7 +92,7 @@ pub(crate) struct ClosedBatch<R> {
     pub records: u64,
     pub held_bytes: usize,
     pub oldest_append_ms: i64,
-    /// Of a record given once more: what is written to the dead-letter topic before its effect.
+    /// Of a record given once more: by what its end is noted in the dead-letter topic.
     pub retry: Option<Trace>,
 }
 
@@ -124,14 +142,18 @@ impl<P: Processor> Pipeline<P> {
         }
     }
 
-    /// Opens a partition whose first offset is `log_start` and returns where reading begins.
+    /// Opens a partition and returns where reading begins.
     pub fn assign(
         &mut self,
         partition: i32,
         committed: Option<i64>,
-        log_start: i64,
-    ) -> Result<i64, ProcessError> {
+        log: LogStart,
+    ) -> Result<i64, AssignError> {
         let needed = self.processor.assigned(partition, committed)?;
+        let log_start = log.offset;
+        if let Some(needed) = needed.filter(|&needed| needed < log_start && !log.is_accepted) {
+            return Err(AssignError::Removed { needed });
+        }
         let from = committed.unwrap_or(log_start);
         // No state at all (`None`) needs everything that is left.
         let start = needed.unwrap_or(log_start).clamp(log_start.min(from), from);

@@ -8,15 +8,17 @@ use crate::{
     Processor, Sink, SinkError, StageError,
     event_loop::{ABOUT_KAFKA, Letter, StageLoop, kafka_error},
     kafka::{self, RebalanceEvent, Severity},
+    pipeline::{AssignError, LogStart},
     worker::{Found, LookedUp},
 };
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use rdkafka::{consumer::Consumer as _, error::KafkaResult};
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::task::AbortHandle;
 
 /// Committing and releasing may take this long after a drain …
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,6 +38,10 @@ pub(crate) struct Rebalancing {
     step: Option<Step>,
     /// What the group waits for an answer to, oldest first.
     unanswered: VecDeque<RebalanceEvent>,
+    /// Makes the sink ready for its partitions.
+    assigning: Option<AbortHandle>,
+    /// Per partition, the start of its log where older records are done without.
+    begins_at: BTreeMap<i32, i64>,
 }
 
 #[derive(Debug)]
@@ -78,6 +84,18 @@ impl Rebalancing {
                 self.step = Some(Step::Releasing { leaving, deadline, is_released });
             }
             step => self.step = step,
+        }
+    }
+
+    /// Where the log of a partition begins, if older records are done without.
+    pub fn begins_at(&self, partition: i32) -> Option<i64> {
+        self.begins_at.get(&partition).copied()
+    }
+
+    /// The stage ends: the sink needs no partitions any more, and whoever comes next may want what it holds.
+    pub fn abort(&mut self) {
+        if let Some(assigning) = self.assigning.take() {
+            assigning.abort();
         }
     }
 
@@ -350,12 +368,13 @@ where
         if found.is_empty() {
             return Ok(Progress::Next(Step::Opening { found, is_ready: true }));
         }
-        self.runtime.spawn(assign_sink(
+        let assigning = self.runtime.spawn(assign_sink(
             Arc::clone(&self.sink),
             found.iter().map(|found| found.partition).collect(),
             self.config.settings.clone(),
             Arc::clone(&self.mailbox),
         ));
+        self.rebalancing.assigning = Some(assigning.abort_handle());
         Ok(Progress::Next(Step::Opening { found, is_ready: false }))
     }
 
@@ -363,8 +382,18 @@ where
     fn take_partitions(&mut self, found: &[Found]) -> Result<Vec<(i32, i64)>, StageError> {
         let mut starts = Vec::with_capacity(found.len());
         for &Found { partition, committed, ref note, low, high } in found {
-            let start =
-                self.pipeline.assign(partition, committed, low).map_err(|e| self.processor_error(&e))?;
+            let log = LogStart { offset: low, is_accepted: note.begins_at == Some(low) };
+            let start = self.pipeline.assign(partition, committed, log).map_err(|error| match error {
+                AssignError::Processor(error) => self.processor_error(&error),
+                AssignError::Removed { needed } => {
+                    let (topic, name) = (&self.config.topic, self.pipeline.name());
+                    StageError::Kafka(kafka::removed_help(topic, name, partition, needed, low))
+                }
+            })?;
+            match log.is_accepted {
+                true => self.rebalancing.begins_at.insert(partition, low),
+                false => self.rebalancing.begins_at.remove(&partition),
+            };
             if start < committed.unwrap_or(start) {
                 tracing::info!(
                     processor = self.pipeline.name(),

@@ -18,6 +18,9 @@ pub struct CommitNote {
     pub topic_id: Option<String>,
     /// The replay that the partition is in.
     pub replay: Option<ReplayNote>,
+    /// The start of a log whose older records were removed, where the group began there or somebody has decided to go on
+    /// from there: processors do without what was before it. Another start now means that more was removed.
+    pub begins_at: Option<i64>,
 }
 
 /// A replay of one partition that is under way.
@@ -39,22 +42,42 @@ struct NoteText {
     topic_id: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     replay: Option<ReplayNote>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    begins_at: Option<i64>,
 }
 
 impl CommitNote {
     /// The note as metadata of an offset.
     pub fn to_metadata(&self) -> String {
-        let text =
-            NoteText { claims: NOTE_VERSION, topic_id: self.topic_id.clone(), replay: self.replay.clone() };
+        let Self { topic_id, replay, begins_at } = self.clone();
+        let text = NoteText { claims: NOTE_VERSION, topic_id, replay, begins_at };
         // Plain data always has a JSON form; without one the offset would simply carry no note.
         serde_json::to_string(&text).unwrap_or_default()
     }
 
     /// Reads metadata. What isn't ours, or is of another version, says nothing.
     pub fn from_metadata(metadata: &str) -> Self {
+        Self::read(metadata).unwrap_or_default()
+    }
+
+    /// What the offset that a group has in a log that begins at `low` says. A group without any begins there; and who set
+    /// it to just there, with another tool than ours, wants what is left.
+    pub(crate) fn found(metadata: &str, committed: Option<i64>, low: i64) -> Self {
+        let read = Self::read(metadata);
+        let is_set_by_others = read.is_none() && committed == Some(low);
+        let mut note = read.unwrap_or_default();
+        if low > 0 && (committed.is_none() || is_set_by_others) {
+            note.begins_at = Some(low);
+        }
+        note
+    }
+
+    fn read(metadata: &str) -> Option<Self> {
         match serde_json::from_str::<NoteText>(metadata) {
-            Ok(NoteText { claims: NOTE_VERSION, topic_id, replay }) => Self { topic_id, replay },
-            _ => Self::default(),
+            Ok(NoteText { claims: NOTE_VERSION, topic_id, replay, begins_at }) => {
+                Some(Self { topic_id, replay, begins_at })
+            }
+            _ => None,
         }
     }
 }
@@ -170,6 +193,8 @@ pub struct PartitionMove {
     pub remarks: Vec<Remark>,
     /// The replay that the commit tells of; `None`: nothing is read again.
     pub replay: Option<ReplayNote>,
+    /// Where a log begins whose older records are done without: of a move to its start, or noted before.
+    pub begins_at: Option<i64>,
 }
 
 /// What a replay does to one group.
@@ -227,7 +252,8 @@ impl ReplayPlan {
 
     /// What the commit of a move carries.
     pub fn note(&self, planned: &PartitionMove) -> CommitNote {
-        CommitNote { topic_id: self.topic_id.clone(), replay: planned.replay.clone() }
+        let (replay, begins_at) = (planned.replay.clone(), planned.begins_at);
+        CommitNote { topic_id: self.topic_id.clone(), replay, begins_at }
     }
 }
 
@@ -275,6 +301,7 @@ fn plan_one(id: &str, target: ReplayTarget, facts: &PartitionFacts) -> Result<Pa
         records_left_out: (to - position).max(0),
         remarks,
         replay: (to < until).then(|| ReplayNote { id: id.to_owned(), until, max_records_per_s: None }),
+        begins_at: (low > 0 && (to == low || facts.note.begins_at == Some(low))).then_some(low),
     })
 }
 

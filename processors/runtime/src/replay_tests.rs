@@ -17,7 +17,7 @@ fn any_facts() -> impl Strategy<Value = PartitionFacts> {
             PartitionFacts {
                 partition: 0,
                 committed,
-                note: CommitNote { topic_id: None, replay },
+                note: CommitNote { replay, ..CommitNote::default() },
                 low,
                 high,
                 at_time: (at <= records).then_some(low + at),
@@ -79,10 +79,15 @@ proptest! {
     }
 
     #[test]
-    fn notes_come_back_from_metadata(topic_id in proptest::option::of(".*"), until: i64, rate: Option<u32>) {
+    fn notes_come_back_from_metadata(
+        topic_id in proptest::option::of(".*"),
+        until: i64,
+        rate: Option<u32>,
+        begins_at: Option<i64>,
+    ) {
         let replay = Some(ReplayNote { id: "r".into(), until, max_records_per_s: rate });
         for replay in [None, replay] {
-            let note = CommitNote { topic_id: topic_id.clone(), replay };
+            let note = CommitNote { topic_id: topic_id.clone(), replay, begins_at };
             prop_assert_eq!(CommitNote::from_metadata(&note.to_metadata()), note);
         }
     }
@@ -121,6 +126,36 @@ fn a_group_that_stands_outside_the_log_is_said_to() {
             (0, vec![Remark::NothingCommitted])
         ]
     );
+}
+
+#[test]
+fn what_has_left_the_log_is_done_without_only_where_somebody_said_so() {
+    let ours = CommitNote { topic_id: Some("x".into()), ..CommitNote::default() }.to_metadata();
+    let begins_at = |metadata: &str, committed, low| CommitNote::found(metadata, committed, low).begins_at;
+    assert_eq!(begins_at(&ours, Some(40), 40), None, "a stage that happened to stand there");
+    assert_eq!(begins_at("", Some(40), 40), Some(40), "reset to the earliest by Kafka's tool");
+    assert_eq!(begins_at("", Some(41), 40), None);
+    assert_eq!(begins_at("", None, 40), Some(40), "a new group");
+    assert_eq!(begins_at("", None, 0), None, "nothing is missing");
+    let noted = |at| CommitNote { begins_at: Some(at), ..CommitNote::default() };
+    assert_eq!(begins_at(&noted(40).to_metadata(), Some(70), 60), Some(40));
+
+    let note_of = |target, note: &CommitNote, low| {
+        let known = PartitionFacts { note: note.clone(), ..facts(0, Some(80), low, 100) };
+        let plan = plan(target, None, &[known]);
+        plan.note(&plan.moves[0]).begins_at
+    };
+    let none = CommitNote::default();
+    assert_eq!(note_of(ReplayTarget::Beginning, &none, 40), Some(40));
+    assert_eq!(note_of(ReplayTarget::Beginning, &none, 0), None);
+    assert_eq!(
+        note_of(ReplayTarget::Offset(3), &none, 40),
+        Some(40),
+        "clamped to the start, as the plan says"
+    );
+    assert_eq!(note_of(ReplayTarget::Offset(50), &none, 40), None);
+    assert_eq!(note_of(ReplayTarget::Offset(50), &noted(40), 40), Some(40), "it was said before");
+    assert_eq!(note_of(ReplayTarget::Offset(50), &noted(30), 40), None, "more was removed since");
 }
 
 #[test]

@@ -2,8 +2,9 @@
 //!
 //! The record is read again at its own coordinates, by a short-lived consumer beside the stage's, and goes through the
 //! same processor and sink as a batch of its own. No offset is moved. What is written to the dead-letter topic: before the
-//! effect that a retry has started (a member whose local store has gone past the record learns of it there), and after it
-//! what came of it.
+//! processor gets the record that a retry has started (a member whose local store has gone past the record learns of it
+//! there), and after it what came of it. Neither holds up the stage: a trace that can't be written in time ends the retry,
+//! before anything has happened or after everything has, and it can be made again.
 //!
 //! The payload that a dead letter carries is never used: a record that has left the log was erased, or a later copy of it
 //! went through on its own.
@@ -40,6 +41,8 @@ const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Reading the record may take this long.
 const READ_TIMEOUT: Duration = Duration::from_secs(15);
 const POLL_WAIT: Duration = Duration::from_millis(100);
+/// Writing a trace to the dead-letter topic may take this long.
+const TRACE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A record is given again after its schema was fetched, so many times at most.
 const MAX_SCHEMA_ROUNDS: usize = 3;
 
@@ -239,6 +242,8 @@ impl Retrier {
         if request.appended_at_ms.is_some_and(|at_ms| at_ms != record.as_record().appended_at_ms) {
             return Err(RetryError::Another { partition: request.partition, offset: request.offset });
         }
+        // Before the processor has it: were the trace to fail later, the record would be in the fold and not in the view.
+        self.order(origin, RetryOrder::Begin(Trace::retry_started(&record.as_record()))).await?;
         for _ in 0..MAX_SCHEMA_ROUNDS {
             let schema_id = match self.ask(origin, Some(record.clone())).await? {
                 RetryAnswer::Ended(retried) => return Ok(retried),
@@ -287,6 +292,8 @@ impl Retrier {
 enum RetryOrder {
     /// To say whether the record can be given again at all.
     Look,
+    /// To note that it is about to be given.
+    Begin(Trace),
     /// To give it to the processor.
     Give(OwnedRecord),
     /// To note that it is refused, for this reason.
@@ -332,6 +339,7 @@ where
         }
         match order {
             RetryOrder::Look => drop(reply.send(Ok(RetryAnswer::Ready))),
+            RetryOrder::Begin(trace) => self.note(trace, RetryAnswer::Ready, "nothing was done", reply),
             RetryOrder::Note(trace, refusal) => self.end_retry(trace, Err(refusal), reply),
             RetryOrder::Give(record) => self.give_again(&record.as_record(), reply)?,
         }
@@ -413,14 +421,33 @@ where
             _ => None,
         };
         let trace = trace.ended(retried.outcome(), refusal);
+        let state = match &retried {
+            Retried::Refused { .. } => "it was refused again",
+            Retried::Applied | Retried::AlreadyThere => "it went through",
+        };
+        self.note(trace, RetryAnswer::Ended(retried), state, reply);
+    }
+
+    /// Writes a trace beside the loop, then answers; `state` says how things stand if it can't be written.
+    fn note(&self, trace: Trace, answer: RetryAnswer, state: &'static str, reply: Reply) {
         let (dead_letters, name) = (Arc::clone(&self.dead_letters), self.pipeline.name());
         self.runtime.spawn(async move {
             let waiting = |what| tracing::warn!(processor = name, "the trace of a retry waits: {what}");
-            let written = dead_letters.write_trace(&trace, &waiting).await;
-            let answer = written.map(|()| RetryAnswer::Ended(retried)).map_err(|error| {
-                RetryError::NotNow(format!("it went through, but that could not be noted: {error}"))
+            let written =
+                tokio::time::timeout(TRACE_TIMEOUT, dead_letters.write_trace(&trace, &waiting)).await;
+            let why = match written {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some(format!(
+                    "topic {} took no record within {} s",
+                    dead_letters.topic(),
+                    TRACE_TIMEOUT.as_secs()
+                )),
+            };
+            let _ = reply.send(match why {
+                None => Ok(answer),
+                Some(why) => Err(RetryError::NotNow(format!("{state}, and that could not be noted: {why}"))),
             });
-            let _ = reply.send(answer);
         });
     }
 }

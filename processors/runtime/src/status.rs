@@ -3,7 +3,7 @@
 
 use crate::{
     Shutdown,
-    control::{self, Access, Control},
+    control::{self, Access, Control, Hosts},
     health::{self, StageStatus},
 };
 use axum::{
@@ -35,6 +35,8 @@ pub struct ControlSettings {
     pub control: Control,
     /// Whether a server that listens beyond loopback offers control, too.
     pub is_enabled_everywhere: bool,
+    /// Names by which control may be called, beside that in the listen address.
+    pub hosts: Vec<String>,
 }
 
 /// Serves until `shutdown`. `render` gives the metrics in Prometheus' text format (see [`crate::metrics::install`]).
@@ -52,8 +54,10 @@ where
     let address = listener.local_addr().map_err(failed)?;
     let access = Access::of(address, settings.is_enabled_everywhere);
     let control = access == Access::Open;
+    let own = listen.rsplit_once(':').map(|(host, _)| host.to_owned());
+    let hosts = Hosts::new(settings.hosts.into_iter().chain(own));
     tracing::info!(%address, control, "serving /metrics, /health/live, /health/ready, /control");
-    axum::serve(listener, router(render).merge(control::routes(settings.control, access)))
+    axum::serve(listener, router(render).merge(control::routes(settings.control, access, hosts)))
         .with_graceful_shutdown(async move { shutdown.requested().await })
         .await
         .map_err(failed)

@@ -33,7 +33,7 @@
 use crate::{
     Batch, Effect, Origin, PartitionRange, ProcessError, Processor, RuntimeSettings,
     dead_letter::DeadLetter,
-    pipeline::{ClosedBatch, Offered, Pipeline, PipelineLimits, RetryOffered},
+    pipeline::{AssignError, ClosedBatch, LogStart, Offered, Pipeline, PipelineLimits, RetryOffered},
     record::OwnedRecord,
 };
 use std::collections::BTreeMap;
@@ -181,7 +181,11 @@ impl<P: Processor> Driver<P> {
     /// Assigns a partition that starts at offset 0; returns where reading begins. Below `committed` the processor's
     /// state is restored: rows and dead letters of such records are dropped.
     pub fn assign(&mut self, partition: i32, committed: Option<i64>) -> Result<i64, ProcessError> {
-        let start = self.pipeline.assign(partition, committed, 0)?;
+        let log = LogStart { offset: 0, is_accepted: true };
+        let start = self.pipeline.assign(partition, committed, log).map_err(|error| match error {
+            AssignError::Processor(error) => error,
+            error @ AssignError::Removed { .. } => ProcessError::Fatal(error.to_string()),
+        })?;
         self.survived.committed.insert(partition, committed);
         Ok(start)
     }

@@ -38,7 +38,8 @@ where
         self.is_commit_outstanding = true;
         let noted = commits.into_iter().map(|commit| {
             let replay = self.throttle.note(commit.partition, commit.next_offset).cloned();
-            (commit, CommitNote { topic_id: self.topic_id.clone(), replay })
+            let begins_at = self.rebalancing.begins_at(commit.partition);
+            (commit, CommitNote { topic_id: self.topic_id.clone(), replay, begins_at })
         });
         self.worker.commit(noted.collect());
         true

@@ -37,7 +37,7 @@ pub(crate) struct LookedUp {
 pub(crate) struct Found {
     pub partition: i32,
     pub committed: Option<i64>,
-    /// What that commit carries.
+    /// What that commit carries, or what its absence says.
     pub note: CommitNote,
     /// First offset in the log.
     pub low: i64,
@@ -156,7 +156,7 @@ fn look_up(consumer: &KafkaConsumer, topic: &str, partitions: &[i32]) -> KafkaRe
             _ => None,
         };
         let (low, high) = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT)?;
-        let note = CommitNote::from_metadata(element.metadata());
+        let note = CommitNote::found(element.metadata(), committed, low);
         Ok(Found { partition, committed, note, low, high })
     });
     Ok(LookedUp { topic_id, found: found.collect::<KafkaResult<_>>()? })

@@ -1,8 +1,8 @@
 //! The load: generated events over HTTP, in their order, each repeated until ingress has acknowledged it.
 
 use anyhow::{Context, Result, bail};
+use claims_verifier::pipeline::{OutputLines, Pipeline};
 use std::{
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -52,31 +52,68 @@ impl Progress {
     }
 }
 
-/// The events of a file, one a line.
-pub fn read_events(path: &Path) -> Result<Vec<String>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-    Ok(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
+/// Events in their order, made as they are needed: a round sends a part of what there could be.
+#[derive(Debug)]
+pub struct Events<L = OutputLines> {
+    lines: L,
+    made: Vec<String>,
+    total: usize,
+}
+
+impl Events {
+    /// The first `total` events of a seed.
+    pub fn generate(pipeline: &Pipeline, total: u64, seed: u64) -> Result<Self> {
+        let (events, seed) = (total.to_string(), seed.to_string());
+        let lines = pipeline.lines(&["generate", "--events", &events, "--seed", &seed, "--output", "-"])?;
+        Ok(Self::new(lines, usize::try_from(total)?))
+    }
+}
+
+impl<L: Iterator<Item = std::io::Result<String>>> Events<L> {
+    fn new(lines: L, total: usize) -> Self {
+        Self { lines, made: Vec::new(), total }
+    }
+
+    /// The events from one up to (not with) another. Blocks until they are made.
+    fn get(&mut self, from: usize, to: usize) -> Result<&[String]> {
+        while self.made.len() < to {
+            let line =
+                self.lines.next().with_context(|| format!("only {} events are made", self.made.len()))?;
+            self.made.push(line.context("events are made no more")?);
+        }
+        self.made.get(from..to).context("no such events")
+    }
+}
+
+/// What was sent, and how long it took.
+#[derive(Debug)]
+pub struct Sent {
+    /// All of it acknowledged.
+    pub events: Vec<String>,
+    /// From the first request to the last answer.
+    pub took: Duration,
 }
 
 /// Sends events, the next ones only once those before are acknowledged: a claim has one writer. Ends after `at_least`
-/// as soon as `enough` is set, and in any case with the last event. Returns how long it took.
-pub async fn send_all(
+/// as soon as `enough` is set, and in any case with the last event.
+pub async fn send_all<L: Iterator<Item = std::io::Result<String>>>(
     url: String,
-    events: Arc<Vec<String>>,
+    mut events: Events<L>,
     progress: Arc<Progress>,
     at_least: Duration,
-) -> Result<Duration> {
+) -> Result<Sent> {
     let client = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build()?;
     let begun = Instant::now();
     let mut sent = 0;
-    while sent < events.len() && !(begun.elapsed() >= at_least && progress.is_enough()) {
+    while sent < events.total && !(begun.elapsed() >= at_least && progress.is_enough()) {
         let due = (begun.elapsed().as_millis() as u64 * RATE_PER_S / 1_000) as usize;
-        let ready = due.min(events.len()).saturating_sub(sent);
-        if ready < REQUEST_EVENTS && sent + ready < events.len() {
+        let ready = due.min(events.total).saturating_sub(sent);
+        if ready < REQUEST_EVENTS && sent + ready < events.total {
             tokio::time::sleep(Duration::from_millis(5)).await;
             continue;
         }
-        let batch = &events[sent..sent + ready.min(MAX_REQUEST_EVENTS)];
+        let until = sent + ready.min(MAX_REQUEST_EVENTS);
+        let batch = tokio::task::block_in_place(|| events.get(sent, until))?;
         let body = batch.join("\n") + "\n";
         let first_try = Instant::now();
         while let Err(error) = send(&client, &url, body.clone(), batch.len()).await {
@@ -86,10 +123,12 @@ pub async fn send_all(
             }
             tokio::time::sleep(RETRY_PAUSE).await;
         }
-        sent += batch.len();
+        sent = until;
         progress.acknowledged.store(sent as u64, Ordering::Relaxed);
     }
-    Ok(begun.elapsed())
+    let took = begun.elapsed();
+    events.made.truncate(sent);
+    Ok(Sent { events: events.made, took })
 }
 
 async fn send(client: &reqwest::Client, url: &str, body: String, events: usize) -> Result<()> {
@@ -105,4 +144,19 @@ async fn send(client: &reqwest::Client, url: &str, body: String, events: usize) 
         bail!("{events} events sent, but the answer is {text}");
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_made_once_and_in_order() {
+        let lines = (0..5).map(|n| Ok(n.to_string()));
+        let mut events = Events::new(lines, 7);
+        assert_eq!(events.get(0, 2).unwrap(), ["0", "1"]);
+        assert_eq!(events.made.len(), 2, "no more than was asked for");
+        assert_eq!(events.get(1, 4).unwrap(), ["1", "2", "3"]);
+        assert!(events.get(4, 7).unwrap_err().to_string().contains("only 5 events"));
+    }
 }

@@ -9,6 +9,7 @@ use std::{
     fs::{File, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 /// What became of a round.
@@ -54,6 +55,8 @@ pub struct Outcome {
     pub forgotten_claims: u64,
     /// The most memory by role.
     pub peaks_mib: BTreeMap<&'static str, u64>,
+    /// How long each part of the round took.
+    pub parts_ms: BTreeMap<&'static str, u64>,
     /// The whole round.
     pub seconds: f64,
     /// Logs and files; removed after a round that passed.
@@ -84,9 +87,17 @@ impl Outcome {
             stale_last_states: 0,
             forgotten_claims: 0,
             peaks_mib: BTreeMap::new(),
+            parts_ms: BTreeMap::new(),
             seconds: 0.0,
             folder: String::new(),
         }
+    }
+
+    /// A part of the round is over that has begun then; now the next one begins.
+    pub fn end_part(&mut self, part: &'static str, begun: &mut Instant) {
+        let now = Instant::now();
+        *self.parts_ms.entry(part).or_default() += now.duration_since(*begun).as_millis() as u64;
+        *begun = now;
     }
 
     /// Whether everything held.

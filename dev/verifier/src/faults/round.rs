@@ -7,7 +7,7 @@ use super::{
     disk_space::Disk,
     families::services,
     links::Links,
-    load::{self, Progress},
+    load::{self, Events, Progress, Sent},
     order,
     random::Random,
     report::Outcome,
@@ -37,8 +37,8 @@ const PARTITIONS: i32 = 6;
 /// Every process must be ready this long after its start, and every processor must have committed something this long
 /// after the first event.
 const WARM_LIMIT: Duration = Duration::from_secs(120);
-/// Events for so long are generated; usually the load ends long before, with the fault.
-const MAX_LOAD_S: u64 = 45;
+/// The load ends after this many events, 45 s of it; usually long before, with the fault.
+const MAX_EVENTS: u64 = 45 * load::RATE_PER_S;
 /// Events come for so long at least.
 const MIN_LOAD: Duration = Duration::from_secs(9);
 /// The load goes on for so long after the fault.
@@ -100,6 +100,7 @@ async fn play(
     victim: Option<Role>,
     outcome: &mut Outcome,
 ) -> Result<()> {
+    let mut begun = Instant::now();
     let cluster = Arc::clone(&suite.cluster);
     tokio::task::spawn_blocking(move || cluster.start_missing()).await??;
     let name = format!("faults_{}_{:x}", outcome.round, outcome.seed);
@@ -117,24 +118,14 @@ async fn play(
     if scenario.fault == Fault::PeriodicCommitLog {
         services::make_cql_forgetful(Arc::clone(&suite.cluster)).await?;
     }
-    let events = prepare(&pipeline, outcome.seed).await?;
+    // They begin to be made while the processes start.
+    let events = Events::generate(&pipeline, MAX_EVENTS, outcome.seed)?;
+    prepare(&pipeline).await?;
+    outcome.end_part("prepare", &mut begun);
     let ingress_port = free_port()?;
     let pipeline = pipeline.with("CLAIMS_INGRESS__LISTEN", &format!("127.0.0.1:{ingress_port}"));
     let crew = Arc::new(Crew::new(pipeline.clone(), Arc::clone(&suite.links)));
-    let mut listening = Vec::new();
-    for role in Role::ALL {
-        let mut settings =
-            victim.filter(|&v| v == role).map_or_else(Vec::new, |role| scenario.victim_settings(role));
-        if let Some(clock) = clock.as_ref().filter(|_| victim == Some(role)) {
-            settings.extend(clock.settings());
-        }
-        if role != Role::Ingress {
-            let port = free_port()?;
-            settings.push((role.variable("LISTEN"), format!("127.0.0.1:{port}")));
-            listening.push((role, format!("http://127.0.0.1:{port}")));
-        }
-        crew.start((role, 0), settings)?;
-    }
+    let listening = start_all(&crew, scenario, victim, clock.as_ref())?;
     let mut bench = Bench {
         cluster: Arc::clone(&suite.cluster),
         links: Arc::clone(&suite.links),
@@ -146,14 +137,74 @@ async fn play(
         clock,
         service_kills: 0,
     };
-    let url = format!("http://127.0.0.1:{ingress_port}/v1/events");
+    let ingress = format!("http://127.0.0.1:{ingress_port}/v1/events");
+    let played = supervised(scenario, &pipeline, &mut bench, ingress, &listening, events, outcome).await;
+    let acknowledged = played?;
+    begun = Instant::now();
+    if scenario.fault == Fault::PeriodicCommitLog {
+        let control = listening.iter().find(|(role, _)| *role == Role::CurrentState);
+        let (_, control) = control.context("current-state listens nowhere")?;
+        reset_offsets(&pipeline, control, &acknowledged, outcome).await?;
+        outcome.end_part("replay", &mut begun);
+    }
+    stop_all(&crew, outcome).await?;
+    outcome.end_part("stop", &mut begun);
+    verify(&pipeline, &acknowledged, outcome).await?;
+    outcome.end_part("verify", &mut begun);
+    if outcome.problems.is_empty() {
+        drop(bench);
+        pipeline.namespace.reset().await?;
+        std::fs::remove_dir_all(&pipeline.namespace.dir)?;
+        outcome.end_part("reset", &mut begun);
+    }
+    Ok(())
+}
+
+/// Starts a process of each role; where the processors listen.
+fn start_all(
+    crew: &Crew,
+    scenario: &Scenario,
+    victim: Option<Role>,
+    clock: Option<&Clock>,
+) -> Result<Vec<(Role, String)>> {
+    let mut listening = Vec::new();
+    for role in Role::ALL {
+        let mut settings =
+            victim.filter(|&v| v == role).map_or_else(Vec::new, |role| scenario.victim_settings(role));
+        if let Some(clock) = clock.filter(|_| victim == Some(role)) {
+            settings.extend(clock.settings());
+        }
+        if role != Role::Ingress {
+            let port = free_port()?;
+            settings.push((role.variable("LISTEN"), format!("127.0.0.1:{port}")));
+            listening.push((role, format!("http://127.0.0.1:{port}")));
+        }
+        crew.start((role, 0), settings)?;
+    }
+    Ok(listening)
+}
+
+/// Load and fault, while what ends is started again. The acknowledged events.
+async fn supervised(
+    scenario: &Scenario,
+    pipeline: &Pipeline,
+    bench: &mut Bench,
+    ingress: String,
+    listening: &[(Role, String)],
+    events: Events,
+    outcome: &mut Outcome,
+) -> Result<Vec<String>> {
+    let mut begun = Instant::now();
+    let crew = Arc::clone(&bench.crew);
     let supervisor = {
         let crew = Arc::clone(&crew);
         tokio::spawn(async move { crew.supervise().await })
     };
     let health: Vec<_> = listening.iter().map(|(_, url)| format!("{url}/health/ready")).collect();
-    let played = match ready(&url, &health).await {
-        Ok(()) => under_load(scenario, &pipeline, &mut bench, url, &events, outcome).await,
+    let ready = ready(&ingress, &health).await;
+    outcome.end_part("start", &mut begun);
+    let played = match ready {
+        Ok(()) => under_load(scenario, pipeline, bench, ingress, events, outcome).await,
         Err(error) => Err(error),
     };
     supervisor.abort();
@@ -162,28 +213,20 @@ async fn play(
     outcome.kills = crew.kills() + bench.service_kills;
     outcome.peaks_mib = crew.peaks_mib();
     note_exits(scenario, &crew, outcome);
-    played?;
+    let acknowledged = played?;
     if let Ok(supervised) = supervised {
         supervised?;
     }
-    let acknowledged = &events[..usize::try_from(outcome.events)?.min(events.len())];
-    if scenario.fault == Fault::PeriodicCommitLog {
-        let control = listening.iter().find(|(role, _)| *role == Role::CurrentState);
-        let (_, control) = control.context("current-state listens nowhere")?;
-        reset_offsets(&pipeline, control, acknowledged, outcome).await?;
-    }
+    Ok(acknowledged)
+}
+
+async fn stop_all(crew: &Crew, outcome: &mut Outcome) -> Result<()> {
     crew.stop_all().await?;
     outcome.peaks_mib = crew.peaks_mib();
     for (role, mib) in &outcome.peaks_mib {
         if *mib > MEMORY_LIMIT_MIB {
             outcome.problems.push(format!("{role} held {mib} MiB, more than {MEMORY_LIMIT_MIB}"));
         }
-    }
-    verify(&pipeline, acknowledged, outcome).await?;
-    if outcome.problems.is_empty() {
-        drop(bench);
-        pipeline.namespace.reset().await?;
-        std::fs::remove_dir_all(&pipeline.namespace.dir)?;
     }
     Ok(())
 }
@@ -228,36 +271,32 @@ fn pipeline(suite: &Suite, name: &str, dir: &Path) -> Result<Pipeline> {
     Ok(pipeline)
 }
 
-/// Topics, schemas and the round's events.
-async fn prepare(pipeline: &Pipeline, seed: u64) -> Result<Arc<Vec<String>>> {
-    let making = pipeline.clone();
-    let made = tokio::task::spawn_blocking(move || making.prepare());
-    let generating = pipeline.clone();
-    let events = (MAX_LOAD_S * load::RATE_PER_S).to_string();
-    let file = pipeline.namespace.dir.join("events.ndjson");
-    let output = file.display().to_string();
-    let generated = tokio::task::spawn_blocking(move || {
-        generating.run(&["generate", "--events", &events, "--seed", &seed.to_string(), "--output", &output])
-    });
-    made.await??;
-    generated.await??;
-    Ok(Arc::new(load::read_events(&file)?))
+/// Topics and schemas, which don't wait for each other.
+async fn prepare(pipeline: &Pipeline) -> Result<()> {
+    let run = |args: &'static [&'static str]| {
+        let pipeline = pipeline.clone();
+        tokio::task::spawn_blocking(move || pipeline.run(args))
+    };
+    let (topics, schemas) = tokio::join!(run(&["topics", "apply"]), run(&["schemas", "register"]));
+    topics??;
+    schemas??;
+    Ok(())
 }
 
-/// The load, and the fault at a chance moment of it; returns when everything is committed.
+/// The load, and the fault at a chance moment of it; returns the acknowledged events when everything is committed.
 async fn under_load(
     scenario: &Scenario,
     pipeline: &Pipeline,
     bench: &mut Bench,
     url: String,
-    events: &Arc<Vec<String>>,
+    events: Events,
     outcome: &mut Outcome,
-) -> Result<()> {
+) -> Result<Vec<String>> {
     let progress: Arc<Progress> = Arc::default();
     let watch = Watch::start(&pipeline.namespace)?;
     // A set, since what is in it ends with it: a round that fails leaves no load behind.
     let mut sending = JoinSet::new();
-    sending.spawn(load::send_all(url, Arc::clone(events), Arc::clone(&progress), MIN_LOAD));
+    sending.spawn(load::send_all(url, events, Arc::clone(&progress), MIN_LOAD));
     let load_begun = Instant::now();
     wait_until_warm(scenario, bench, &watch).await?;
     bench.pause(200, 2_500).await;
@@ -280,7 +319,7 @@ async fn under_load(
     );
 
     ensure!(
-        after_events < events.len() as u64,
+        after_events < MAX_EVENTS,
         "the load was over before the fault: the processors were too slow to begin"
     );
     tokio::time::sleep(LOAD_AFTER_FAULT).await;
@@ -288,7 +327,7 @@ async fn under_load(
     let sent = sending.join_next().await.context("the load is gone")??;
     outcome.repeated_requests = progress.repeated_requests();
     outcome.events = progress.acknowledged();
-    let took = sent?;
+    let Sent { events, took } = sent?;
     outcome.events_per_s = (outcome.events as f64 / took.as_secs_f64()) as u64;
     let load_over = load_begun + took;
     for role in Role::PROCESSORS {
@@ -306,9 +345,10 @@ async fn under_load(
         }
     }
     let since = fault_over.max(load_over);
+    outcome.parts_ms.insert("load", load_begun.elapsed().as_millis() as u64);
     wait_until_caught_up(pipeline, since).await?;
     outcome.recovery_ms = since.elapsed().as_millis() as u64;
-    Ok(())
+    Ok(events)
 }
 
 /// Waits until ingress takes events and every processor has its partitions: nobody is late for the load.

@@ -16,11 +16,11 @@ use std::{ops::RangeBounds, path::Path, time::Duration};
 /// Bytes of Confluent framing: a zero, and the schema's id.
 const FRAME_BYTES: usize = 5;
 /// The event type whose data grows …
-const GROWING: &str = "ClaimCreated";
+pub const GROWING: &str = "ClaimCreated";
 /// … by this field, which may be missing, …
 const FIELD: &str = "channel";
 /// … and has this value.
-const CHANNEL: &str = "web";
+pub const CHANNEL: &str = "web";
 /// Records are flushed for so long at most.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(60);
 

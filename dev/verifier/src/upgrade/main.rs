@@ -10,15 +10,18 @@ use claims_verifier::{
     model::Model,
     namespace::{Namespace, REQUEST_TIMEOUT},
     pipeline::{PROCESSORS, Pipeline, Running},
-    views::topics,
+    views::{cql, topics},
 };
 use clap::Parser;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use serde::Deserialize;
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
 };
+use uuid::Uuid;
 
 /// No step may take longer.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -109,11 +112,55 @@ async fn upgrade(args: &Args) -> Result<()> {
     })?;
     ensure!(records == model.events_in, "{records} records in the log, {} were sent", model.events_in);
     checks::assert_agree(&newer, &model, records).await?;
+    let said = check_words(&newer, &parts).await?;
     println!(
-        "{records} events, {} of them by the grown schema, through older and newer members: every view agrees.",
+        "{records} events, {} of them by the grown schema, through older and newer members: every view agrees, and the \
+         timelines of {said} claims say what the older build didn't know.",
         grown.records.len()
     );
     newer.namespace.reset().await
+}
+
+/// What the new field says is in the timeline of every claim that has it, whoever read the event first. How many there are.
+async fn check_words(pipeline: &Pipeline, parts: &[PathBuf; 3]) -> Result<usize> {
+    let [former, grown, later] = parts.each_ref().map(|part| created(part));
+    // A copy by the former schema has the same id.
+    let wanted: BTreeSet<Uuid> = &(&grown? - &former?) - &later?;
+    ensure!(!wanted.is_empty(), "no new claim has the field");
+    let mut missing = wanted.clone();
+    let session = pipeline.namespace.cql_session().await?;
+    cql::timeline_words(&session, &pipeline.namespace.name, |event_id, words| {
+        if words.ends_with(&format!(", by way of {}", grown::CHANNEL)) {
+            missing.remove(event_id);
+        }
+    })
+    .await?;
+    ensure!(
+        missing.is_empty(),
+        "{} of {} claims have lost the new field on the way to their timelines, that of event {:?} among them",
+        missing.len(),
+        wanted.len(),
+        missing.first()
+    );
+    Ok(wanted.len())
+}
+
+/// Ids of the events of a file that create a claim.
+fn created(file: &Path) -> Result<BTreeSet<Uuid>> {
+    #[derive(Deserialize)]
+    struct Line {
+        event_id: Uuid,
+        event_type: String,
+    }
+    let text = std::fs::read_to_string(file)?;
+    let mut ids = BTreeSet::new();
+    for line in text.lines() {
+        let line: Line = serde_json::from_str(line)?;
+        if line.event_type == grown::GROWING {
+            ids.insert(line.event_id);
+        }
+    }
+    Ok(ids)
 }
 
 /// The events in three files.

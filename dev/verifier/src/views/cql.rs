@@ -14,6 +14,7 @@ use scylla::{
     value::{CqlValue, Row},
 };
 use std::collections::HashMap;
+use uuid::Uuid;
 
 /// Rows per page of a scan.
 const PAGE_ROWS: i32 = 2_000;
@@ -156,6 +157,22 @@ pub async fn timelines(session: &Session, keyspace: &str) -> Result<Timelines> {
     })
     .await?;
     Ok(timelines)
+}
+
+/// Gives `take` the event's id and the words of every entry of `claim_timeline`.
+pub async fn timeline_words(
+    session: &Session,
+    keyspace: &str,
+    mut take: impl FnMut(&Uuid, &str),
+) -> Result<()> {
+    scan(session, &format!("SELECT event_id, words FROM {keyspace}.claim_timeline"), |row| {
+        let Some(CqlValue::Uuid(event_id)) = cell(&row, 0) else {
+            bail!("a timeline entry without an event id")
+        };
+        take(event_id, &required(&row, 1)?);
+        Ok(())
+    })
+    .await
 }
 
 async fn scan(session: &Session, sql: &str, mut take: impl FnMut(Row) -> Result<()>) -> Result<()> {

@@ -16,7 +16,9 @@ use std::process::ExitCode;
 #[command(after_help = "\
 The plan, partition by partition, is shown before anything changes. After a replay from anywhere the views are what \
 they were: records that come again change nothing, and rows that were lost are written again. To make a view whole \
-that has lost rows, replay from the beginning. A jump forward leaves records out; the plan says what that does.
+that has lost rows, replay from the beginning. A jump forward leaves records out; the plan says what that does. --to-end and \
+a positive --shift ask for one; any other target that is ahead of unread records, as --to-time is where a processor lags, \
+is refused unless --allow-skip is given.
 
 Offsets can be set only while no process reads for the processor. --restart stops it in the running processes by their \
 control (`listen` of the processor, or --control) and starts it again; the processes stay. Without it, stop them first.
@@ -42,6 +44,9 @@ pub struct ReplayArgs {
     /// Records per second, at most, over all partitions of a processor, until it is where it was
     #[arg(long, value_name = "RECORDS_PER_S", value_parser = clap::value_parser!(u32).range(1..))]
     rate_limit: Option<u32>,
+    /// Leave out unread records where the target is ahead of them
+    #[arg(long)]
+    allow_skip: bool,
     /// Only show the plan
     #[arg(long, conflicts_with_all = ["restart", "wait"])]
     dry_run: bool,
@@ -130,7 +135,7 @@ pub async fn run(args: ReplayArgs, config: Config) -> anyhow::Result<ExitCode> {
     }
     show(&args, &plan::text(&plans))?;
     for planned in &plans {
-        plan::refuse_what_is_unsound(&config, planned).await?;
+        replay.refuse(planned).await?;
     }
     if !args.dry_run {
         if !args.restart {
@@ -184,6 +189,14 @@ impl Replay<'_> {
             .with_context(|| format!("planning the replay of {processor}"))
     }
 
+    /// Whatever can't be done soundly, or was not asked for.
+    async fn refuse(&self, planned: &Planned) -> anyhow::Result<()> {
+        if !self.args.allow_skip {
+            plan::refuse_a_jump(self.target, planned)?;
+        }
+        plan::refuse_what_is_unsound(self.config, planned).await
+    }
+
     /// Commits the plan, between a stop and a start of the processor if that was asked for.
     async fn carry_out(&self, planned: &mut Planned) -> anyhow::Result<()> {
         let processor = planned.processor;
@@ -216,7 +229,7 @@ impl Replay<'_> {
             group.wait_until_empty(is_stopped).await?;
             // It has read on since the plan was shown.
             let at_rest = self.plan(planned.processor).await?;
-            plan::refuse_what_is_unsound(self.config, &at_rest).await?;
+            self.refuse(&at_rest).await?;
             *planned = at_rest;
         }
         let topic = planned.topic.clone();

@@ -294,7 +294,11 @@ where
     let switch = control.switch(name);
     let mut work =
         pin!(run_switched(&switch, own_stop, |stop| processor(name, &config, topics_ready.clone(), stop)));
-    let settings = ControlSettings { control, is_enabled_everywhere: config.telemetry.control_enabled };
+    let settings = ControlSettings {
+        control,
+        is_enabled_everywhere: config.telemetry.control_enabled,
+        hosts: config.telemetry.control_hosts.clone(),
+    };
     let mut status = pin!(serve_status(listen, render, settings, stop));
     let (mut serving, mut stopping) = (true, false);
     let mut status_error = None;

@@ -123,6 +123,27 @@ pub fn make(
     })
 }
 
+/// A target that is meant to go back is ahead of unread records where a processor lags: they are left out on purpose only.
+pub fn refuse_a_jump(target: ReplayTarget, planned: &Planned) -> anyhow::Result<()> {
+    let is_asked_for = match target {
+        ReplayTarget::End => true,
+        ReplayTarget::Shift(by) => by > 0,
+        ReplayTarget::Beginning | ReplayTarget::Offset(_) | ReplayTarget::Time { .. } => false,
+    };
+    if is_asked_for || planned.records_left_out == 0 {
+        return Ok(());
+    }
+    let forward = planned.plan.moves.iter().filter(|moved| moved.records_left_out > 0);
+    let partitions: Vec<String> = forward.map(|moved| moved.partition.to_string()).collect();
+    bail!(
+        "{} has not read up to {} records before that (partition {}), and would leave them out. Nothing was changed; if they \
+         are to be left out, add --allow-skip",
+        planned.processor,
+        planned.records_left_out,
+        partitions.join(", ")
+    );
+}
+
 /// The audit holds every record, or says that it doesn't: it can't jump over any that its trail lacks.
 pub async fn refuse_what_is_unsound(config: &Config, planned: &Planned) -> anyhow::Result<()> {
     let forward: Vec<_> = planned.plan.moves.iter().filter(|planned| planned.records_left_out > 0).collect();
@@ -260,6 +281,37 @@ mod tests {
             planned("audit", ReplayTarget::Beginning),
         ];
         insta::assert_snapshot!(text(&plans));
+    }
+
+    #[test]
+    fn unread_records_are_left_out_only_on_purpose() {
+        let refusal =
+            |target| refuse_a_jump(target, &planned("analytics", target)).map_err(|e| e.to_string());
+        insta::assert_snapshot!(refusal(ReplayTarget::Offset(30)).unwrap_err());
+        // No record of these partitions is as young as that.
+        assert!(refusal(ReplayTarget::Time { at_ms: 5 }).unwrap_err().contains("(partition 0, 1, 2)"));
+        for target in [ReplayTarget::End, ReplayTarget::Beginning, ReplayTarget::Offset(0)] {
+            assert_eq!(refusal(target), Ok(()), "{target:?}");
+        }
+        let lagging = PartitionFacts {
+            partition: 4,
+            committed: Some(10),
+            note: CommitNote::default(),
+            low: 0,
+            high: 50,
+            at_time: Some(40),
+        };
+        let mut planned = planned("analytics", ReplayTarget::Beginning);
+        for (target, is_refused) in [
+            (ReplayTarget::Time { at_ms: 5 }, true),
+            (ReplayTarget::Shift(30), false),
+            (ReplayTarget::Shift(-5), false),
+        ] {
+            planned.plan =
+                ReplayPlan::new("id".into(), None, target, None, std::slice::from_ref(&lagging)).unwrap();
+            planned.records_left_out = planned.plan.records_left_out();
+            assert_eq!(refuse_a_jump(target, &planned).is_err(), is_refused, "{target:?}");
+        }
     }
 
     #[test]

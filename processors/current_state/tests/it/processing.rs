@@ -10,7 +10,7 @@ use claims_current_state::{
     store::{StateStore, StoreIdentity},
 };
 use claims_runtime::{
-    Effect,
+    Effect, Processor,
     testing::{Again, Driver, Outcome, TestRecord},
 };
 use claims_schemas::{Event, EventData, Status, events::*};
@@ -367,4 +367,21 @@ fn a_claim_whose_creation_never_came_has_stood_among_those_of_no_date() {
     let left = claim.history.left(&claim.state);
     let stood = |p: &Place| p.view == ListView::Status && p.key == "ASSIGNED" && p.created_at.is_none();
     assert!(left.iter().any(stood), "{left:?}");
+}
+
+#[test]
+fn without_an_offset_a_store_says_what_it_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let processor = || {
+        let identity = StoreIdentity { topic: "t".into(), topic_id: "id".into(), partitions: 2 };
+        CurrentState::new(schemas(), StateStore::open(folder.path(), Some("test"), &identity).unwrap())
+    };
+    assert_eq!(processor().assigned(0, None).unwrap(), None, "no store: whatever there is");
+    {
+        let mut driver = driver(folder.path());
+        driver.assign(0, None).unwrap();
+        driver.run([record(0, &event("t", "c", 1, created("cust")))], 10).unwrap();
+    }
+    assert_eq!(processor().assigned(0, None).unwrap(), Some(1));
+    assert_eq!(processor().assigned(1, None).unwrap(), None);
 }

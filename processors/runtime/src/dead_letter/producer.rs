@@ -91,7 +91,12 @@ impl DeadLetterProducer {
         Ok(())
     }
 
-    /// Writes what became of a dead letter, waiting as long as Kafka is away.
+    /// The dead-letter topic.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Writes what became of a dead letter, waiting as long as Kafka is away: give it a deadline.
     pub async fn write_trace(
         &self,
         trace: &Trace,

@@ -7,7 +7,7 @@ pub use parts::*;
 use claims_runtime::{RuntimeSettings, StageConfig, replay::CommitNote};
 use rdkafka::{
     ClientConfig, Message as _,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
     message::{Headers as _, OwnedHeaders},
@@ -210,6 +210,16 @@ impl Topic {
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(&self.name, partition, Offset::Offset(offset)).unwrap();
         self.admin.delete_records(&list, &AdminOptions::new()).await.unwrap();
+    }
+
+    /// Sets the `cleanup.policy` of the dead-letter topic.
+    pub async fn set_dead_letter_cleanup(&self, policy: &str) {
+        let config = AlterConfig::new(ResourceSpecifier::Topic(&self.dead_letters))
+            .set("cleanup.policy", policy)
+            .set("max.message.bytes", "1000000");
+        self.admin.alter_configs([&config], &AdminOptions::new()).await.unwrap()[0].as_ref().unwrap();
+        // Until the broker goes by it.
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 
     /// The dead letters, once there are `count`.

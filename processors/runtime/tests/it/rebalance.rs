@@ -1,7 +1,7 @@
 //! Members come and go under load.
 
 use crate::fixture::*;
-use claims_runtime::RuntimeSettings;
+use claims_runtime::{Batch, RuntimeSettings, Shutdown, Sink, SinkError, run_stage};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
@@ -164,4 +164,37 @@ async fn a_lost_assignment_commits_nothing_and_is_read_again() {
     running.stop().await;
     let acknowledged = acknowledged.lock().unwrap();
     assert_eq!(acknowledged.last().unwrap().1, vec![(0, 21)]);
+}
+
+/// Never ready for its partitions.
+#[derive(Default)]
+struct NeverReady {
+    is_asked: AtomicBool,
+}
+
+impl Sink for NeverReady {
+    type Row = String;
+
+    async fn assigned(&self, _: &[i32]) -> Result<(), SinkError> {
+        self.is_asked.store(true, Ordering::SeqCst);
+        std::future::pending().await
+    }
+
+    async fn write(&self, _: &Batch<String>) -> Result<(), SinkError> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_during_an_assignment_lets_go_of_the_sink() {
+    let topic = Topic::new(1).await;
+    let (trigger, shutdown) = Shutdown::new();
+    let sink = Arc::new(NeverReady::default());
+    let stage = run_stage(topic.config(quick()), Plain::new(), Arc::clone(&sink), Registry::none(), shutdown);
+    let stage = tokio::spawn(stage);
+    until("partitions are assigned", || sink.is_asked.load(Ordering::SeqCst)).await;
+    trigger.stop();
+    stage.await.unwrap().unwrap();
+    // Whoever starts next wants what it holds: the local store, say.
+    until("nothing of the stage is left", || Arc::strong_count(&sink) == 1).await;
 }

@@ -9,7 +9,7 @@ use std::{
 
 fn note(topic: &Topic, until: i64, max_records_per_s: Option<u32>) -> CommitNote {
     let replay = ReplayNote { id: "r1".into(), until, max_records_per_s };
-    CommitNote { topic_id: topic.id(), replay: Some(replay) }
+    CommitNote { topic_id: topic.id(), replay: Some(replay), begins_at: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,7 +33,7 @@ async fn a_replay_keeps_its_rate_over_restarts_and_ends_where_it_began() {
     assert!(took >= Duration::from_millis(2_900), "{took:?}");
     assert!(took < Duration::from_secs(30), "the rest was held back, too: {took:?}");
     let kept = topic.committed_noted()[&0].clone();
-    assert_eq!(kept, (9_000, CommitNote { topic_id: topic.id(), replay: None }));
+    assert_eq!(kept, (9_000, CommitNote { topic_id: topic.id(), ..CommitNote::default() }));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,7 +60,7 @@ async fn offsets_set_by_others_carry_no_note_and_are_as_good() {
     let running = Running::start(topic.config(quick()), Plain::new(), &sink, Registry::none());
     until("the rest", || sink.len() == 30).await;
     running.stop().await;
-    let note = CommitNote { topic_id: topic.id(), replay: None };
+    let note = CommitNote { topic_id: topic.id(), ..CommitNote::default() };
     assert_eq!(topic.committed_noted(), BTreeMap::from([(0, (50, note))]));
     assert!(topic.id().is_some());
 }
@@ -83,7 +83,7 @@ async fn a_topic_made_anew_stops_the_stage_that_reads_it() {
 async fn offsets_of_a_topic_made_anew_are_refused_until_they_are_reset() {
     let topic = Topic::new(1).await;
     topic.send_numbers(0..50).await;
-    let old = CommitNote { topic_id: topic.id(), replay: None };
+    let old = CommitNote { topic_id: topic.id(), ..CommitNote::default() };
     topic.make_anew().await;
     topic.send_numbers(0..200).await;
     topic.commit_noted(0, 50, &old);
@@ -93,8 +93,67 @@ async fn offsets_of_a_topic_made_anew_are_refused_until_they_are_reset() {
     assert!(error.contains("made anew") && error.contains("claims replay plain --to-beginning"), "{error}");
     assert_eq!(sink.len(), 0);
 
-    topic.commit_noted(0, 0, &CommitNote { topic_id: topic.id(), replay: None });
+    topic.commit_noted(0, 0, &CommitNote { topic_id: topic.id(), ..CommitNote::default() });
     let running = Running::start(topic.config(quick()), Plain::new(), &sink, Registry::none());
     until("all of the new one", || sink.len() == 200).await;
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn state_behind_the_start_of_the_log_is_refused_until_somebody_does_without() {
+    let topic = Topic::new(1).await;
+    topic.send_numbers(0..50).await;
+    topic.delete_below(0, 20).await;
+    let own = CommitNote { topic_id: topic.id(), ..CommitNote::default() };
+    let sink = Recording::new();
+    let start = |needs| {
+        let processor = Plain { needs: Some(needs), ..Plain::new() };
+        Running::start(topic.config(quick()), processor, &sink, Registry::none())
+    };
+    for committed in [30, 20] {
+        topic.commit_noted(0, committed, &own);
+        let error = start(10).error().await.to_string();
+        assert!(error.contains("from offset 10 on, but the log begins at 20"), "{error}");
+        assert!(error.contains("claims replay plain --to-beginning"), "{error}");
+        assert_eq!((sink.len(), topic.committed()), (0, BTreeMap::from([(0, committed)])));
+    }
+    // State that lacks nothing of what was removed.
+    topic.commit_noted(0, 45, &own);
+    let running = start(20);
+    until("the rest", || sink.len() == 5).await;
+    running.stop().await;
+    // Reset to the earliest by Kafka's own tool.
+    topic.commit(0, 20);
+    let running = start(10);
+    until("all that is left", || sink.len() == 35).await;
+    running.stop().await;
+    let kept = CommitNote { begins_at: Some(20), ..own };
+    assert_eq!(topic.committed_noted(), BTreeMap::from([(0, (50, kept.clone()))]));
+    // What was said holds for whoever comes next, until more is removed.
+    topic.commit_noted(0, 40, &kept);
+    let running = start(0);
+    until("the rest again", || sink.len() == 45).await;
+    running.stop().await;
+    topic.delete_below(0, 25).await;
+    let error = start(0).error().await.to_string();
+    assert!(error.contains("the log begins at 25"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_group_begins_with_what_is_left_of_the_log() {
+    let topic = Topic::new(1).await;
+    topic.send_numbers(0..50).await;
+    topic.delete_below(0, 20).await;
+    let sink = Recording::new();
+    let running = Running::start(topic.config(quick()), Plain::new(), &sink, Registry::none());
+    until("all that is left", || topic.committed() == BTreeMap::from([(0, 50)])).await;
+    running.stop().await;
+    assert_eq!(sink.len(), 30);
+    // A member on another machine: its state is made of the same records.
+    let processor = Plain { needs: Some(0), ..Plain::new() };
+    let seen = std::sync::Arc::clone(&processor.seen);
+    let running = Running::start(topic.config(quick()), processor, &sink, Registry::none());
+    until("its state is restored", || seen.lock().unwrap().len() == 30).await;
+    running.stop().await;
+    assert_eq!(sink.len(), 30);
 }

@@ -67,10 +67,11 @@ async fn a_record_whose_schema_came_late_is_put_back_and_moves_no_offset() {
     assert_eq!(acknowledged.lock().unwrap().last().unwrap().1, vec![(0, 3)], "the offset that it stood at");
     assert_eq!(topic.committed(), BTreeMap::from([(0, 3)]));
 
-    let letters = topic.dead_letters(4).await;
+    let letters = topic.dead_letters(5).await;
     assert_eq!(
         traces(&letters),
         [
+            trace(names::RESOLUTION_RETRY_STARTED, ""),
             trace(names::RESOLUTION_RETRIED, names::OUTCOME_REFUSED),
             trace(names::RESOLUTION_RETRY_STARTED, ""),
             trace(names::RESOLUTION_RETRIED, names::OUTCOME_APPLIED),
@@ -154,5 +155,57 @@ async fn retries_at_once_wait_for_each_other() {
     let results = futures::future::join_all(requests.iter().map(|request| retry("plain", request))).await;
     assert!(results.iter().all(|result| *result == Ok(Retried::Applied)), "{results:?}");
     assert_eq!(sink.len(), 20);
+    running.stop().await;
+}
+
+/// A dead-letter topic that takes no record without a key: nothing that waiting can't mend, as with too few replicas.
+const KEYS_ONLY: &str = "compact";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_whose_start_cannot_be_noted_holds_nothing_up_and_does_nothing() {
+    let topic = Topic::new(1).await;
+    topic.send_with(0, None, Some(b"schema:7"), &[]).await;
+    let (is_back, registry) = registry();
+    let processor = Plain { known: Arc::clone(&registry.known), ..Plain::new() };
+    let sink = Recording::new();
+    let running = Running::start(topic.config(quick()), processor, &sink, registry);
+    until("it is committed", || topic.committed().get(&0) == Some(&1)).await;
+    is_back.store(true, Ordering::SeqCst);
+    topic.set_dead_letter_cleanup(KEYS_ONLY).await;
+
+    let request = at(&topic, 0, 0);
+    let retrying = tokio::spawn(async move { retry("plain", &request).await });
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    topic.send(0, Some(b"two")).await;
+    until("the partition goes on", || topic.committed().get(&0) == Some(&2)).await;
+    let refused = retrying.await.unwrap().unwrap_err();
+    assert!(matches!(&refused, RetryError::NotNow(why) if why.starts_with("nothing was done")), "{refused}");
+    assert_eq!(sink.texts().into_iter().collect::<Vec<_>>(), ["two"]);
+
+    topic.set_dead_letter_cleanup("delete").await;
+    assert_eq!(retry("plain", &at(&topic, 0, 0)).await, Ok(Retried::Applied));
+    assert_eq!(sink.len(), 2);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_whose_end_cannot_be_noted_says_that_it_went_through() {
+    let topic = Topic::new(1).await;
+    topic.send_with(0, None, Some(b"schema:7"), &[]).await;
+    let (is_back, registry) = registry();
+    let processor = Plain { known: Arc::clone(&registry.known), ..Plain::new() };
+    let sink = Recording::with(1, 0, |_| Ok(()));
+    let running = Running::start(topic.config(quick()), processor, &sink, registry);
+    until("it is committed", || topic.committed().get(&0) == Some(&1)).await;
+    is_back.store(true, Ordering::SeqCst);
+    let request = at(&topic, 0, 0);
+    let retrying = tokio::spawn(async move { retry("plain", &request).await });
+    until("it is being written", || sink.writing.load(Ordering::SeqCst) == 1).await;
+    topic.set_dead_letter_cleanup(KEYS_ONLY).await;
+    sink.gate.add_permits(10);
+    let answer = retrying.await.unwrap().unwrap_err();
+    assert!(matches!(&answer, RetryError::NotNow(why) if why.starts_with("it went through")), "{answer}");
+    topic.set_dead_letter_cleanup("delete").await;
+    assert_eq!(retry("plain", &at(&topic, 0, 0)).await, Ok(Retried::Applied), "it can be made again");
     running.stop().await;
 }
