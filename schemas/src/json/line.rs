@@ -14,7 +14,7 @@ use crate::{
     view::{CreatedView, DataView, EventView, MoneyView, ResolvedView},
 };
 use chrono::{DateTime, Utc};
-use fields::Field;
+use fields::{Field, Finder};
 use rust_decimal::Decimal;
 use scan::{Cursor, Number, Span};
 use uuid::Uuid;
@@ -78,8 +78,9 @@ impl LineReader {
         self.unescaped.clear();
         let mut cursor = Cursor::new(line, &mut self.unescaped);
         let mut values = Values { values: [Value::Null; Field::COUNT], present: 0, money: None };
+        let mut fields = Finder::of_envelope();
         cursor.object(|cursor, name| {
-            let field = Field::of_envelope(name)?;
+            let field = fields.find(name)?;
             let value = match field {
                 Field::data => values.read_data(cursor)?,
                 _ => cursor.scalar()?,
@@ -131,8 +132,9 @@ impl Values {
     }
 
     fn read_data(&mut self, cursor: &mut Cursor<'_, '_>) -> Option<Value> {
+        let mut fields = Finder::of_data();
         cursor.object(|cursor, name| {
-            let field = Field::of_data(name)?;
+            let field = fields.find(name)?;
             let value = match cursor.is_object() {
                 true => self.read_money(field, cursor)?,
                 false => cursor.scalar()?,

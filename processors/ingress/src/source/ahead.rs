@@ -97,7 +97,9 @@ mod tests {
     const STEP: Step = Step { max_rows: 7, max_row_bytes: 1_000, stop_at_reject: false };
 
     /// Rows and lines of refused rows, call by call, and how it ended.
-    fn read(source: &mut dyn RowSource, step: Step) -> (Vec<(u64, Vec<u64>)>, Result<bool, String>) {
+    type Found = (Vec<(u64, Vec<u64>)>, Result<bool, String>);
+
+    fn read(source: &mut dyn RowSource, step: Step) -> Found {
         let (mut batch, mut found) = (Batch::default(), Vec::new());
         loop {
             batch.clear();
