@@ -118,6 +118,18 @@ fn json_to_value(bencher: Bencher<'_, '_>) {
     });
 }
 
+/// A line of NDJSON: read where it stands, without a draft of its own.
+#[divan::bench]
+fn json_line_to_view(bencher: Bencher<'_, '_>) {
+    let lines: Vec<Vec<u8>> = life(42).iter().map(|e| json::to_value(e).to_string().into_bytes()).collect();
+    let mut reader = json::LineReader::default();
+    bencher.counter(ItemsCount::new(lines.len())).counter(bytes(&lines)).bench_local(|| {
+        for line in &lines {
+            black_box(reader.read(black_box(line)).unwrap());
+        }
+    });
+}
+
 /// A line of NDJSON: parsed and turned into an event's draft.
 #[divan::bench]
 fn json_line_to_draft(bencher: Bencher<'_, '_>) {

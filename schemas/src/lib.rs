@@ -3,9 +3,10 @@
 //! No I/O: `claims-topology` talks to the schema registry, the processors talk to Kafka and the databases.
 //!
 //! - [`events`]: the envelope and the event types.
-//! - [`codec`]: Confluent wire format and Avro, on the serde path; [`codec::SchemaCache`] holds writer schemas.
+//! - [`codec`]: Confluent wire format and Avro; [`codec::SchemaCache`] holds writer schemas.
 //! - [`state`] and [`fold`]: a claim's current state, and the order-independent fold.
 //! - [`validate`]: what every event must hold to.
+//! - [`view`]: an event whose texts stand elsewhere.
 //! - [`json`]: the canonical JSON form of an event (one line of NDJSON).
 
 pub mod codec;
@@ -16,7 +17,9 @@ pub mod json;
 pub mod state;
 pub mod state_codec;
 pub mod validate;
+pub mod view;
 
 pub use codec::{DecodeError, EncodeError, SchemaCache};
 pub use events::{Event, EventData, EventType, Money, Timestamp, Urgency};
 pub use state::{ClaimState, Status};
+pub use view::EventView;

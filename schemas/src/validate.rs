@@ -1,7 +1,11 @@
 //! What every event must hold to, whoever produced it. Ingress checks before it writes, processors after they read,
 //! because the topic may have other producers.
 
-use crate::{codec::amount_fits, events::*};
+use crate::{
+    codec::amount_fits,
+    events::*,
+    view::{CreatedView, DataView, EventView, MoneyView, ResolvedView},
+};
 use rust_decimal::Decimal;
 
 /// Longest id, code or label, in bytes of UTF-8.
@@ -58,80 +62,85 @@ pub struct ValidationError {
 
 /// Checks lengths, characters, versions, amounts and times. `now`: the clock, for times in the future.
 pub fn validate(event: &Event, now: Timestamp) -> Result<(), ValidationError> {
-    id("tenant_id", &event.tenant_id)?;
+    validate_view(&EventView::from(event), now)
+}
+
+/// The same for an event whose texts stand elsewhere.
+pub fn validate_view(event: &EventView<'_>, now: Timestamp) -> Result<(), ValidationError> {
+    id("tenant_id", event.tenant_id)?;
     ensure(!event.tenant_id.contains(':'), "tenant_id", reason::COLON)?;
-    id("claim_id", &event.claim_id)?;
+    id("claim_id", event.claim_id)?;
     let in_range = (1..=MAX_VERSION).contains(&event.version);
     ensure(in_range, "version", reason::VERSION_OUT_OF_RANGE)?;
     let latest = now.0.saturating_add(MAX_AHEAD_MS);
     time("occurred_at", event.occurred_at, latest)?;
     time("recorded_at", event.recorded_at, latest)?;
-    id("correlation_id", &event.correlation_id)?;
-    optional("causation_id", &event.causation_id, id)?;
-    optional("user_id", &event.user_id, id)?;
-    optional("source", &event.source, id)?;
+    id("correlation_id", event.correlation_id)?;
+    optional("causation_id", event.causation_id, id)?;
+    optional("user_id", event.user_id, id)?;
+    optional("source", event.source, id)?;
     data(&event.data)
 }
 
-fn data(data: &EventData) -> Result<(), ValidationError> {
-    match data {
-        EventData::ClaimCreated(data) => created(data),
-        EventData::ClaimAssigned(data) => {
-            id("data.agent_id", &data.agent_id)?;
-            text("data.agent_name", &data.agent_name)?;
-            optional("data.assignment_reason", &data.assignment_reason, text)?;
-            data.estimated_resolution_time
+fn data(data: &DataView<'_>) -> Result<(), ValidationError> {
+    match *data {
+        DataView::ClaimCreated(ref data) => created(data),
+        DataView::ClaimAssigned { agent_id, agent_name, assignment_reason, estimated_resolution_time } => {
+            id("data.agent_id", agent_id)?;
+            text("data.agent_name", agent_name)?;
+            optional("data.assignment_reason", assignment_reason, text)?;
+            estimated_resolution_time
                 .map_or(Ok(()), |at| time("data.estimated_resolution_time", at, MAX_TIME_MS))
         }
-        EventData::ClaimReassigned(data) => {
-            id("data.agent_id", &data.agent_id)?;
-            text("data.agent_name", &data.agent_name)?;
-            optional("data.previous_agent_id", &data.previous_agent_id, id)?;
-            optional("data.reason", &data.reason, text)
+        DataView::ClaimReassigned { agent_id, agent_name, previous_agent_id, reason } => {
+            id("data.agent_id", agent_id)?;
+            text("data.agent_name", agent_name)?;
+            optional("data.previous_agent_id", previous_agent_id, id)?;
+            optional("data.reason", reason, text)
         }
-        EventData::ClaimProcessingStarted(data) => {
-            id("data.processed_by", &data.processed_by)?;
-            optional("data.note", &data.note, text)
+        DataView::ClaimProcessingStarted { processed_by, note } => {
+            id("data.processed_by", processed_by)?;
+            optional("data.note", note, text)
         }
-        EventData::ClaimResolved(data) => resolved(data),
-        EventData::ClaimClosed(data) => {
-            optional("data.closed_by", &data.closed_by, id)?;
-            optional("data.reason", &data.reason, text)
+        DataView::ClaimResolved(ref data) => resolved(data),
+        DataView::ClaimClosed { closed_by, reason } => {
+            optional("data.closed_by", closed_by, id)?;
+            optional("data.reason", reason, text)
         }
-        EventData::ClaimReopened(data) => {
-            optional("data.reopened_by", &data.reopened_by, id)?;
-            optional("data.reason", &data.reason, text)
+        DataView::ClaimReopened { reopened_by, reason } => {
+            optional("data.reopened_by", reopened_by, id)?;
+            optional("data.reason", reason, text)
         }
-        EventData::ClaimNoteAdded(data) => {
-            optional("data.author", &data.author, id)?;
-            text("data.note", &data.note)?;
-            optional("data.kind", &data.kind, id)
+        DataView::ClaimNoteAdded { author, note, kind } => {
+            optional("data.author", author, id)?;
+            text("data.note", note)?;
+            optional("data.kind", kind, id)
         }
-        EventData::ClaimErased(data) => {
-            optional("data.requested_by", &data.requested_by, id)?;
-            optional("data.reason", &data.reason, text)
+        DataView::ClaimErased { requested_by, reason } => {
+            optional("data.requested_by", requested_by, id)?;
+            optional("data.reason", reason, text)
         }
     }
 }
 
-fn created(data: &ClaimCreated) -> Result<(), ValidationError> {
-    id("data.customer_id", &data.customer_id)?;
-    optional("data.customer_name", &data.customer_name, text)?;
-    optional("data.customer_email", &data.customer_email, text)?;
-    id("data.claim_type", &data.claim_type)?;
-    optional("data.title", &data.title, text)?;
-    text("data.description", &data.description)?;
-    optional("data.product_id", &data.product_id, id)?;
-    optional("data.order_id", &data.order_id, id)?;
-    money("data.claimed.amount", "data.claimed.currency", data.claimed.as_ref())
+fn created(data: &CreatedView<'_>) -> Result<(), ValidationError> {
+    id("data.customer_id", data.customer_id)?;
+    optional("data.customer_name", data.customer_name, text)?;
+    optional("data.customer_email", data.customer_email, text)?;
+    id("data.claim_type", data.claim_type)?;
+    optional("data.title", data.title, text)?;
+    text("data.description", data.description)?;
+    optional("data.product_id", data.product_id, id)?;
+    optional("data.order_id", data.order_id, id)?;
+    money("data.claimed.amount", "data.claimed.currency", data.claimed)
 }
 
-fn resolved(data: &ClaimResolved) -> Result<(), ValidationError> {
-    text("data.resolution", &data.resolution)?;
-    id("data.resolution_type", &data.resolution_type)?;
-    optional("data.customer_satisfaction", &data.customer_satisfaction, id)?;
-    optional("data.replacement_tracking", &data.replacement_tracking, id)?;
-    money("data.settled.amount", "data.settled.currency", data.settled.as_ref())
+fn resolved(data: &ResolvedView<'_>) -> Result<(), ValidationError> {
+    text("data.resolution", data.resolution)?;
+    id("data.resolution_type", data.resolution_type)?;
+    optional("data.customer_satisfaction", data.customer_satisfaction, id)?;
+    optional("data.replacement_tracking", data.replacement_tracking, id)?;
+    money("data.settled.amount", "data.settled.currency", data.settled)
 }
 
 /// Ids, codes and labels: what keys, columns of few values and URLs are made of.
@@ -155,10 +164,10 @@ fn text(field: &'static str, value: &str) -> Result<(), ValidationError> {
 
 fn optional(
     field: &'static str,
-    value: &Option<String>,
+    value: Option<&str>,
     check: fn(&'static str, &str) -> Result<(), ValidationError>,
 ) -> Result<(), ValidationError> {
-    value.as_deref().map_or(Ok(()), |value| check(field, value))
+    value.map_or(Ok(()), |value| check(field, value))
 }
 
 fn time(field: &'static str, at: Timestamp, latest_ms: i64) -> Result<(), ValidationError> {
@@ -169,13 +178,13 @@ fn time(field: &'static str, at: Timestamp, latest_ms: i64) -> Result<(), Valida
 fn money(
     amount_field: &'static str,
     currency_field: &'static str,
-    money: Option<&Money>,
+    money: Option<MoneyView<'_>>,
 ) -> Result<(), ValidationError> {
-    let Some(Money { amount, currency }) = money else { return Ok(()) };
-    ensure(*amount >= Decimal::ZERO, amount_field, reason::NEGATIVE)?;
-    ensure(amount_fits(*amount), amount_field, reason::TOO_MANY_DIGITS)?;
-    let code = |c: &String| c.len() == 3 && c.bytes().all(|b| b.is_ascii_uppercase());
-    ensure(currency.as_ref().is_none_or(code), currency_field, reason::NOT_A_CURRENCY)
+    let Some(MoneyView { amount, currency }) = money else { return Ok(()) };
+    ensure(amount >= Decimal::ZERO, amount_field, reason::NEGATIVE)?;
+    ensure(amount_fits(amount), amount_field, reason::TOO_MANY_DIGITS)?;
+    let code = |code: &str| code.len() == 3 && code.bytes().all(|b| b.is_ascii_uppercase());
+    ensure(currency.is_none_or(code), currency_field, reason::NOT_A_CURRENCY)
 }
 
 fn ensure(holds: bool, field: &'static str, reason: &'static str) -> Result<(), ValidationError> {

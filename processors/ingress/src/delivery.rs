@@ -1,7 +1,8 @@
 //! What became of the records handed to the Kafka client: counted by its delivery reports, never awaited one by one.
 
+use metrics::Counter;
 use std::sync::{
-    OnceLock,
+    Arc, OnceLock,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 use tokio::sync::Notify;
@@ -17,7 +18,7 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Records that Kafka has acknowledged.
+    /// Records that Kafka has acknowledged. It may lag by what one [`Receipt`] counts, until all are in.
     pub fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::Acquire)
     }
@@ -62,18 +63,56 @@ impl Delivery {
         self.handed_over.fetch_sub(1, Ordering::AcqRel);
     }
 
+    fn acknowledge(&self, records: u64) {
+        self.acknowledged.fetch_add(records, Ordering::AcqRel);
+        self.tell_if_settled();
+    }
+
+    fn fail(&self, error: String) {
+        let _ = self.first_error.set(error);
+        self.failed.fetch_add(1, Ordering::AcqRel);
+        self.tell_if_settled();
+    }
+
+    fn tell_if_settled(&self) {
+        if self.is_settled() {
+            self.settled.notify_waiters();
+        }
+    }
+}
+
+/// What some records handed over one after the other have in common. Each takes a share of it along and its report
+/// gives that back; with the last share the acknowledged ones are counted at once. So the thread that hands over and
+/// the one that takes the reports seldom touch the same memory, which would cost either more than all its other work.
+#[derive(Debug)]
+pub struct Receipt {
+    delivery: Arc<Delivery>,
+    acknowledged: AtomicU64,
+    published: Counter,
+}
+
+impl Receipt {
+    pub(crate) fn new(delivery: &Arc<Delivery>, published: Counter) -> Arc<Self> {
+        Arc::new(Self { delivery: Arc::clone(delivery), acknowledged: AtomicU64::new(0), published })
+    }
+
     pub(crate) fn report(&self, error: Option<String>) {
         match error {
             None => {
-                self.acknowledged.fetch_add(1, Ordering::AcqRel);
+                self.acknowledged.fetch_add(1, Ordering::Relaxed);
             }
-            Some(error) => {
-                let _ = self.first_error.set(error);
-                self.failed.fetch_add(1, Ordering::AcqRel);
-            }
+            // Told at once: whoever waits for room must learn that there won't be any.
+            Some(error) => self.delivery.fail(error),
         }
-        if self.is_settled() {
-            self.settled.notify_waiters();
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        let acknowledged = *self.acknowledged.get_mut();
+        if acknowledged > 0 {
+            self.published.increment(acknowledged);
+            self.delivery.acknowledge(acknowledged);
         }
     }
 }
@@ -99,24 +138,33 @@ impl Reachability {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
 
     #[tokio::test]
     async fn settles_when_the_last_report_is_in() {
         let delivery = Arc::new(Delivery::default());
         delivery.settled().await;
-        delivery.hand_over();
-        delivery.hand_over();
+        let mut receipt = Receipt::new(&delivery, Counter::noop());
+        for _ in 0..3 {
+            delivery.hand_over();
+        }
         let waiting = tokio::spawn({
             let delivery = Arc::clone(&delivery);
             async move { delivery.settled().await }
         });
-        delivery.report(None);
+        let shares = [Arc::clone(&receipt), Arc::clone(&receipt)];
+        receipt = Receipt::new(&delivery, Counter::noop());
+        for share in shares {
+            tokio::task::yield_now().await;
+            assert!(!waiting.is_finished());
+            assert_eq!(delivery.acknowledged(), 0);
+            share.report(None);
+        }
+        assert_eq!(delivery.acknowledged(), 2);
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
-        delivery.report(Some("timed out".into()));
+        receipt.report(Some("timed out".into()));
         waiting.await.unwrap();
-        assert_eq!((delivery.acknowledged(), delivery.failed()), (1, 1));
+        assert_eq!((delivery.acknowledged(), delivery.failed()), (2, 1));
         assert_eq!(delivery.first_error(), Some("timed out"));
     }
 }

@@ -1,7 +1,11 @@
 //! From what a source says to a whole event: defaults, the deterministic id, validation.
 
 use crate::{content, rejects::RowError};
-use claims_schemas::{Event, Timestamp, json::EventDraft, validate};
+use claims_schemas::{
+    Event, EventView, Timestamp,
+    json::{DraftView, EventDraft},
+    validate,
+};
 use uuid::Uuid;
 
 /// Completes and checks events. One per reader; it reuses its memory.
@@ -44,6 +48,17 @@ impl Completer {
         let tenant = &self.default_tenant;
         let event = draft.complete(|| tenant.clone(), Uuid::nil(), self.now, || correlation_id);
         if has_id { self.check(event) } else { self.identify(event) }
+    }
+
+    /// The same for a draft whose texts stand elsewhere; `None`: refused, and [`complete`](Self::complete) says why.
+    pub fn complete_view<'a>(&'a mut self, draft: DraftView<'a>) -> Option<EventView<'a>> {
+        let Self { default_tenant, now, scratch } = self;
+        let has_id = draft.event_id.is_some();
+        let mut event = draft.complete(default_tenant, Uuid::nil(), *now, draft.claim_id);
+        if !has_id {
+            event.event_id = content::id_of_view(&event, scratch);
+        }
+        validate::validate_view(&event, *now).ok().map(|()| event)
     }
 
     /// Gives the event the id that follows from its content, and checks it.

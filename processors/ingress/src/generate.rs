@@ -224,7 +224,7 @@ pub async fn generate_into_kafka(
         progress(handed_over);
         Ok::<_, PublishError>(sender)
     });
-    let sender = match generating.await {
+    let mut sender = match generating.await {
         Ok(sender) => sender?,
         Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
     };

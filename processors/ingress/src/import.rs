@@ -2,8 +2,9 @@
 
 use crate::{
     publisher::{PublishError, Publisher, Sender},
+    records::{Emitted, Records},
     rejects::{Reject, RejectCounts},
-    source::{Batch, RowSource, SourceError, Step},
+    source::{Batch, RowSource, SourceError, Step, ahead::ReadAhead},
 };
 use claims_schemas::{Event, json};
 use std::{
@@ -51,6 +52,9 @@ pub enum ImportError {
     /// Writing events to a file or to standard output failed.
     #[error("writing events: {0}")]
     Write(#[from] io::Error),
+    /// The system gives no thread to read with.
+    #[error("starting a thread: {0}")]
+    Thread(io::Error),
     /// A row was refused, and `--strict` asks to stop then.
     #[error("stopped at the first refused row: {0}")]
     Strict(Reject),
@@ -58,8 +62,17 @@ pub enum ImportError {
 
 /// Where events and refused rows go.
 pub trait Target {
+    /// An empty batch that holds events in the form in which this target takes them.
+    fn batch(&self) -> Batch {
+        Batch::default()
+    }
     /// Takes an event.
     fn event(&mut self, event: &Event) -> Result<(), ImportError>;
+    /// Takes events as records, from the one at `next` on, which is then the place of the first that it did not
+    /// take. Asked only of a target whose [`batch`](Self::batch) holds such.
+    fn records(&mut self, _records: &Records, _next: &mut usize) -> Result<(), ImportError> {
+        Err(io::Error::from(io::ErrorKind::Unsupported).into())
+    }
     /// Takes a refused row.
     fn reject(&mut self, reject: &Reject) -> Result<(), ImportError>;
 }
@@ -74,6 +87,14 @@ pub struct KafkaTarget {
 }
 
 impl Target for KafkaTarget {
+    fn batch(&self) -> Batch {
+        Batch::of_records(self.sender.format())
+    }
+
+    fn records(&mut self, records: &Records, next: &mut usize) -> Result<(), ImportError> {
+        Ok(self.sender.send_records(records, next)?)
+    }
+
     fn event(&mut self, event: &Event) -> Result<(), ImportError> {
         Ok(self.sender.send(event)?)
     }
@@ -133,7 +154,7 @@ pub fn import(
     counts: &mut Counts,
     progress: &mut dyn FnMut(&Counts, &[Reject]),
 ) -> Result<(), ImportError> {
-    let mut batch = Batch::default();
+    let mut batch = target.batch();
     let step = Step { max_rows: ROWS_PER_STEP, max_row_bytes: ROW_BYTES_PER_STEP, stop_at_reject: strict };
     loop {
         batch.clear();
@@ -150,23 +171,27 @@ pub fn import(
     }
 }
 
-/// An import into Kafka on a thread of its own. Returns when Kafka has acknowledged everything, or when it ended
+/// An import into Kafka on threads of its own: one reads and makes records, the other hands them over. Returns when Kafka has acknowledged everything, or when it ended
 /// early; the counts are of what was handed over until then.
 pub async fn import_into_kafka(
     publisher: &Arc<Publisher>,
     source_name: &str,
-    mut source: Box<dyn RowSource>,
+    source: Box<dyn RowSource>,
     strict: bool,
     mut progress: impl FnMut(&Counts, &[Reject]) + Send + 'static,
 ) -> (Counts, Result<(), ImportError>) {
+    let mut source = match ReadAhead::new(source) {
+        Ok(source) => source,
+        Err(error) => return (Counts::default(), Err(ImportError::Thread(error))),
+    };
     let mut target = KafkaTarget { sender: publisher.sender(), source_name: source_name.to_owned() };
     let imported = tokio::task::spawn_blocking(move || {
         let mut counts = Counts::default();
-        let end = import(&mut *source, &mut target, strict, &mut counts, &mut progress);
+        let end = import(&mut source, &mut target, strict, &mut counts, &mut progress);
         (target, counts, end)
     });
     match imported.await {
-        Ok((target, counts, end)) => {
+        Ok((mut target, counts, end)) => {
             let flushed = target.sender.flush().await.map_err(ImportError::from);
             (counts, end.and(flushed))
         }
@@ -177,9 +202,22 @@ pub async fn import_into_kafka(
 fn take(batch: &Batch, target: &mut dyn Target, counts: &mut Counts) -> Result<(), ImportError> {
     counts.rows_read += batch.rows_read;
     counts.rows_without_change += batch.rows_without_change;
-    for event in &batch.events {
-        target.event(event)?;
-        counts.events_emitted += 1;
+    match &batch.events {
+        Emitted::Events(events) => {
+            for event in events {
+                target.event(event)?;
+                counts.events_emitted += 1;
+            }
+        }
+        Emitted::Records(records) => {
+            let mut next = 0;
+            let taken = target.records(records, &mut next);
+            counts.events_emitted += next as u64;
+            taken?;
+            if let Some(error) = records.failure() {
+                return Err(PublishError::Encode(error.clone()).into());
+            }
+        }
     }
     for reject in &batch.rejects {
         target.reject(reject)?;

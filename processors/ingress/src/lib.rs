@@ -4,7 +4,7 @@
 //!
 //! - [`source`]: readers of files; every row is an event or several, says nothing new, or is refused.
 //! - [`envelope`], [`content`]: the whole event and its deterministic id.
-//! - [`publisher`], [`delivery`], [`partitioner`]: the way into Kafka.
+//! - [`records`], [`publisher`], [`delivery`], [`partitioner`]: the way into Kafka.
 //! - [`rejects`]: why a row was refused.
 //! - [`import`]: one input from beginning to end.
 //! - [`mapping`]: CSV columns to events.
@@ -21,5 +21,6 @@ pub mod mapping;
 pub mod metrics;
 pub mod partitioner;
 pub mod publisher;
+pub mod records;
 pub mod rejects;
 pub mod source;

@@ -1,15 +1,16 @@
 //! Events into Kafka: idempotent, acks=all, never awaited one by one, bounded in what is under way.
 
 use crate::{
-    delivery::{Delivery, Reachability},
-    metrics, partitioner,
+    delivery::{Delivery, Reachability, Receipt},
+    metrics,
+    records::{Record, RecordFormat, Records},
     rejects::{MAX_PAYLOAD_BYTES, Reject},
 };
 use claims_runtime::dead_letter::{
     HEADER_DETAIL, HEADER_FAILED_AT_MS, HEADER_PAYLOAD_ORIGINAL_BYTES, HEADER_PAYLOAD_TRUNCATED,
     HEADER_PROCESSOR, HEADER_REASON,
 };
-use claims_schemas::{EncodeError, Event, Timestamp, codec};
+use claims_schemas::{EncodeError, Event, Timestamp};
 use claims_topology::{
     Config,
     kafka::client_config,
@@ -23,7 +24,7 @@ use rdkafka::{
     message::{Header, OwnedHeaders},
     producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer},
 };
-use std::{fmt::Write, sync::Arc, thread, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
 /// How long the brokers may take to say which topics there are.
 const METADATA_TIMEOUT_MS: u64 = 10_000;
@@ -35,6 +36,8 @@ const MAX_IN_FLIGHT_KBYTES: &str = "131072";
 const ACKS_BY_ITS_OTHER_NAME: &str = "request.required.acks";
 /// A full queue is asked again after this long.
 const QUEUE_FULL_WAIT_MS: u64 = 2;
+/// Records that share a receipt, at most.
+const RECORDS_PER_RECEIPT: u32 = 512;
 /// The name under which ingress writes dead letters.
 const PROCESSOR: &str = "ingress";
 /// Header of a dead letter: the file that the row came from.
@@ -86,15 +89,15 @@ pub struct Publisher {
     reachability: Arc<Reachability>,
     events_topic: String,
     dead_letters_topic: String,
-    partitions: i32,
-    schema_id: u32,
+    format: RecordFormat,
+    published: ::metrics::Counter,
 }
 
 impl std::fmt::Debug for Publisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Publisher")
             .field("events_topic", &self.events_topic)
-            .field("partitions", &self.partitions)
+            .field("format", &self.format)
             .finish_non_exhaustive()
     }
 }
@@ -102,7 +105,6 @@ impl std::fmt::Debug for Publisher {
 /// Takes the delivery reports on the client's own thread.
 struct Context {
     reachability: Arc<Reachability>,
-    published: ::metrics::Counter,
     failed: ::metrics::Counter,
 }
 
@@ -116,18 +118,17 @@ impl ClientContext for Context {
 }
 
 impl ProducerContext for Context {
-    type DeliveryOpaque = Arc<Delivery>;
+    type DeliveryOpaque = Arc<Receipt>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, delivery: Arc<Delivery>) {
+    fn delivery(&self, result: &DeliveryResult<'_>, receipt: Arc<Receipt>) {
         match result {
             Ok(_) => {
                 self.reachability.set_down(false);
-                self.published.increment(1);
-                delivery.report(None);
+                receipt.report(None);
             }
             Err((error, _)) => {
                 self.failed.increment(1);
-                delivery.report(Some(error.to_string()));
+                receipt.report(Some(error.to_string()));
             }
         }
     }
@@ -150,7 +151,6 @@ impl Publisher {
         let reachability = Arc::new(Reachability::default());
         let context = Context {
             reachability: Arc::clone(&reachability),
-            published: ::metrics::counter!(metrics::EVENTS_PUBLISHED),
             failed: ::metrics::counter!(metrics::EVENTS_FAILED),
         };
         let producer = producer_config(config)
@@ -161,19 +161,22 @@ impl Publisher {
             reachability,
             events_topic: config.topics.events.clone(),
             dead_letters_topic: config.topics.dead_letters.clone(),
-            partitions,
-            schema_id,
+            format: RecordFormat { schema_id, partitions },
+            published: ::metrics::counter!(metrics::EVENTS_PUBLISHED),
         })
     }
 
     /// A handle for one thread or task, counting into a delivery of its own.
     pub fn sender(self: &Arc<Self>) -> Sender {
-        Sender {
-            publisher: Arc::clone(self),
-            delivery: Arc::new(Delivery::default()),
-            value: Vec::with_capacity(1024),
-            key: String::with_capacity(128),
-        }
+        let delivery = Arc::new(Delivery::default());
+        let receipt = Receipt::new(&delivery, self.published.clone());
+        let one = Records::new(self.format);
+        Sender { publisher: Arc::clone(self), delivery, receipt, on_receipt: 0, one }
+    }
+
+    /// How records for this connection are made.
+    pub fn format(&self) -> RecordFormat {
+        self.format
     }
 
     /// Whether events can be sent as far as is known: the brokers are there, and the producer has not failed.
@@ -236,50 +239,80 @@ fn unreachable_broker(config: &Config, error: impl std::fmt::Display) -> Publish
     PublishError::Unreachable { servers: config.kafka.bootstrap_servers.clone(), detail: error.to_string() }
 }
 
-/// One thread's or task's way into Kafka. Buffers are reused from event to event.
+/// One thread's or task's way into Kafka.
 #[derive(Debug)]
 pub struct Sender {
     publisher: Arc<Publisher>,
     delivery: Arc<Delivery>,
-    value: Vec<u8>,
-    key: String,
+    receipt: Arc<Receipt>,
+    /// Records that hold a share of it.
+    on_receipt: u32,
+    /// For events that come one by one; reused.
+    one: Records,
 }
 
 impl Sender {
+    /// How records for this sender are made.
+    pub fn format(&self) -> RecordFormat {
+        self.publisher.format
+    }
+
     /// What became of the records of this sender.
     pub fn delivery(&self) -> &Arc<Delivery> {
         &self.delivery
     }
 
-    /// Hands an event over without waiting. `traceparent`: the W3C trace context it came with.
-    pub fn try_send(&mut self, event: &Event, traceparent: Option<&str>) -> Result<(), PublishError> {
-        let publisher = &*self.publisher;
-        self.value.clear();
-        codec::encode(event, publisher.schema_id, &mut self.value)?;
-        self.key.clear();
-        let _ = write!(self.key, "{}:{}", event.tenant_id, event.claim_id);
-        let partition = partitioner::partition_of(self.key.as_bytes(), publisher.partitions);
-        let _ = write!(self.key, ":{}", event.event_id);
+    /// Hands records over without waiting, from the one at `next` on, which then is the place of the first that was
+    /// not taken. `traceparent`: the W3C trace context they came with.
+    pub fn try_send(
+        &mut self,
+        records: &Records,
+        next: &mut usize,
+        traceparent: Option<&str>,
+    ) -> Result<(), PublishError> {
+        while let Some(record) = records.get(*next) {
+            self.try_send_record(record, traceparent)?;
+            *next += 1;
+        }
+        Ok(())
+    }
 
+    fn try_send_record(&mut self, record: Record<'_>, traceparent: Option<&str>) -> Result<(), PublishError> {
+        let event_type = record.event_type.as_str().as_bytes();
         let mut headers = OwnedHeaders::new_with_capacity(4)
-            .insert(Header { key: HEADER_EVENT_TYPE, value: Some(event.event_type().as_str()) })
-            .insert(Header { key: HEADER_TENANT, value: Some(event.tenant_id.as_str()) })
-            .insert(Header { key: HEADER_CORRELATION_ID, value: Some(event.correlation_id.as_str()) });
+            .insert(Header { key: HEADER_EVENT_TYPE, value: Some(event_type) })
+            .insert(Header { key: HEADER_TENANT, value: Some(record.tenant) })
+            .insert(Header { key: HEADER_CORRELATION_ID, value: Some(record.correlation_id) });
         if let Some(traceparent) = traceparent {
             headers = headers.insert(Header { key: HEADER_TRACEPARENT, value: Some(traceparent) });
         }
-        let record = BaseRecord::with_opaque_to(&publisher.events_topic, Arc::clone(&self.delivery))
-            .partition(partition)
-            .key(self.key.as_str())
-            .payload(self.value.as_slice())
+        let share = self.share();
+        let publisher = &*self.publisher;
+        let message = BaseRecord::with_opaque_to(&publisher.events_topic, share)
+            .partition(record.partition)
+            .key(record.key)
+            .payload(record.value)
             .headers(headers);
-        hand_over(publisher, &self.delivery, record)
+        hand_over(publisher, &self.delivery, message)
     }
 
-    /// Hands an event over, blocking the thread while the queue is full. Ends with an error once records of this
-    /// sender have failed, which happens after the delivery timeout when Kafka is away.
+    /// Hands records over like [`try_send`](Self::try_send), blocking the thread while the queue is full. Ends with
+    /// an error once records of this sender have failed, which happens after the delivery timeout when Kafka is away.
+    pub fn send_records(&mut self, records: &Records, next: &mut usize) -> Result<(), PublishError> {
+        self.with_room(|sender| sender.try_send(records, next, None))
+    }
+
+    /// The same for one event.
     pub fn send(&mut self, event: &Event) -> Result<(), PublishError> {
-        self.with_room(|sender| sender.try_send(event, None))
+        let mut one = std::mem::replace(&mut self.one, Records::new(self.publisher.format));
+        one.clear();
+        one.push(&event.into());
+        let sent = match one.failure() {
+            Some(error) => Err(error.clone().into()),
+            None => self.send_records(&one, &mut 0),
+        };
+        self.one = one;
+        sent
     }
 
     /// Writes a refused row to the dead-letter topic, blocking while the queue is full.
@@ -288,9 +321,30 @@ impl Sender {
         self.with_room(|sender| sender.try_send_reject(source_name, reject))
     }
 
-    /// Waits until Kafka has acknowledged everything that was handed over.
-    pub async fn flush(&self) -> Result<(), PublishError> {
+    /// A share of the receipt for one more record.
+    fn share(&mut self) -> Arc<Receipt> {
+        if self.on_receipt == RECORDS_PER_RECEIPT {
+            self.close_receipt();
+        }
+        self.on_receipt += 1;
+        Arc::clone(&self.receipt)
+    }
+
+    /// Gives up the sender's own share: from here on the receipt counts as soon as the reports are in.
+    fn close_receipt(&mut self) {
+        self.receipt = Receipt::new(&self.delivery, self.publisher.published.clone());
+        self.on_receipt = 0;
+    }
+
+    /// Waits until every record handed over is acknowledged or has failed; the client's delivery timeout bounds it.
+    pub async fn settled(&mut self) {
+        self.close_receipt();
         self.delivery.settled().await;
+    }
+
+    /// Waits until Kafka has acknowledged everything that was handed over.
+    pub async fn flush(&mut self) -> Result<(), PublishError> {
+        self.settled().await;
         self.acknowledged_so_far()
     }
 
@@ -322,14 +376,15 @@ impl Sender {
     }
 
     fn try_send_reject(&mut self, source_name: &str, reject: &Reject) -> Result<(), PublishError> {
+        let share = self.share();
         let publisher = &*self.publisher;
         let kept = reject.payload.len().min(MAX_PAYLOAD_BYTES);
         let mut headers = OwnedHeaders::new_with_capacity(8);
         for (key, value) in reject_headers(source_name, reject, kept) {
             headers = headers.insert(Header { key, value: Some(&value) });
         }
-        let record = BaseRecord::with_opaque_to(&publisher.dead_letters_topic, Arc::clone(&self.delivery))
-            .key(source_name)
+        let record = BaseRecord::with_opaque_to(&publisher.dead_letters_topic, share)
+            .key(source_name.as_bytes())
             .payload(&reject.payload[..kept])
             .headers(headers);
         hand_over(publisher, &self.delivery, record)
@@ -359,7 +414,7 @@ fn reject_headers(source_name: &str, reject: &Reject, kept: usize) -> Vec<(&'sta
 fn hand_over(
     publisher: &Publisher,
     delivery: &Delivery,
-    record: BaseRecord<'_, str, [u8], Arc<Delivery>>,
+    record: BaseRecord<'_, [u8], [u8], Arc<Receipt>>,
 ) -> Result<(), PublishError> {
     delivery.hand_over();
     match publisher.producer.send(record) {

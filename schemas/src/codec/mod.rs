@@ -1,6 +1,7 @@
 //! Events on the wire: Confluent framing (magic byte 0, schema id as big-endian u32, Avro body).
 //!
-//! - [`encode`] writes with this build's schema; [`SchemaCache::decode`] reads with the writer's.
+//! - [`encode`] writes with this build's schema, which the module of that name knows by heart;
+//!   [`SchemaCache::decode`] reads with the writer's.
 //! - `wire`: the Avro record as serde sees it.
 //! - `plain`: the short way for records of this build's own schema.
 //! - `evolution`: compares a writer's schema with ours, once per schema.
@@ -8,6 +9,7 @@
 //! - [`encode_state`], [`SchemaCache::decode_state`]: the same for a claim's current state.
 
 mod cache;
+mod encode;
 mod evolution;
 mod inspect;
 mod plain;
@@ -18,8 +20,9 @@ pub use cache::SchemaCache;
 pub use state_record::StateRecord;
 
 use crate::{
-    events::{Event, EventData, Money},
+    events::{Event, Money},
     state::ClaimState,
+    view::{DataView, EventView},
 };
 use rust_decimal::Decimal;
 use serde::Serialize;
@@ -65,6 +68,9 @@ const MAX_DEPTH: usize = 64;
 
 const TRAILING_BYTES: &str = "bytes follow the end of the Avro datum";
 
+/// The value of `aggregate_type` in every claim event.
+const AGGREGATE_TYPE: &str = "claim";
+
 /// Parsed once. The error can only come from a broken `.avsc` of this build, which the tests would show.
 static EVENT_WRITER: LazyLock<Result<Schema, String>> = LazyLock::new(|| parse(CLAIM_EVENT_SCHEMA));
 static STATE_WRITER: LazyLock<Result<Schema, String>> = LazyLock::new(|| parse(CLAIM_STATE_SCHEMA));
@@ -85,24 +91,33 @@ thread_local! {
 ///
 /// On an error (an amount that the schema can't hold, a version beyond 2^63 - 1) `out` is as before.
 pub fn encode(event: &Event, schema_id: u32, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    let (field, money) = match &event.data {
-        EventData::ClaimCreated(data) => ("claimed", data.claimed.as_ref()),
-        EventData::ClaimResolved(data) => ("settled", data.settled.as_ref()),
-        _ => ("", None),
-    };
-    check_amount(field, money)?;
+    encode_view(&EventView::from(event), schema_id, out)
+}
+
+/// The same for an event whose texts stand elsewhere.
+pub fn encode_view(event: &EventView<'_>, schema_id: u32, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+    match &event.data {
+        DataView::ClaimCreated(data) => check_amount("claimed", data.claimed.map(|money| money.amount))?,
+        DataView::ClaimResolved(data) => check_amount("settled", data.settled.map(|money| money.amount))?,
+        _ => {}
+    }
+    if encode::KNOWS_THE_SCHEMA {
+        return encode::event(event, schema_id, out);
+    }
     let schema = EVENT_WRITER.as_ref().map_err(|e| EncodeError(e.clone()))?;
+    let event = event.to_event();
     EVENT_SERIALIZER.with_borrow_mut(|slot| {
         let config = slot.get_or_insert_with(|| SerializerConfig::new(schema));
-        write_framed(&wire::EventRef::from(event), schema_id, config, out)
+        write_framed(&wire::EventRef::from(&event), schema_id, config, out)
     })
 }
 
 /// Appends the framed current state to `out`, written with [`CLAIM_STATE_SCHEMA`] registered as `schema_id`.
 /// On an error `out` is as before.
 pub fn encode_state(state: &ClaimState, schema_id: u32, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-    check_amount("claimed", state.claimed.value.as_ref())?;
-    check_amount("settled", state.settled.value.as_ref())?;
+    let amount = |money: &Option<Money>| money.as_ref().map(|money| money.amount);
+    check_amount("claimed", amount(&state.claimed.value))?;
+    check_amount("settled", amount(&state.settled.value))?;
     let schema = STATE_WRITER.as_ref().map_err(|e| EncodeError(e.clone()))?;
     STATE_SERIALIZER.with_borrow_mut(|slot| {
         let config = slot.get_or_insert_with(|| SerializerConfig::new(schema));
@@ -111,9 +126,9 @@ pub fn encode_state(state: &ClaimState, schema_id: u32, out: &mut Vec<u8>) -> Re
 }
 
 /// Refuses amounts that the writer would round or that readers could not hold.
-fn check_amount(field: &str, money: Option<&Money>) -> Result<(), EncodeError> {
-    match money {
-        Some(Money { amount, .. }) if !amount_fits(*amount) => Err(EncodeError(format!(
+fn check_amount(field: &str, amount: Option<Decimal>) -> Result<(), EncodeError> {
+    match amount {
+        Some(amount) if !amount_fits(amount) => Err(EncodeError(format!(
             "the amount of {field} has more than {AMOUNT_PRECISION} digits, or more than {AMOUNT_SCALE} after the point"
         ))),
         _ => Ok(()),
@@ -147,12 +162,19 @@ pub fn schema_id(value: &[u8]) -> Option<u32> {
 /// Whether an amount fits the schema's decimal: at most 18 digits, 4 of them after the point.
 pub fn amount_fits(amount: Decimal) -> bool {
     // The Avro writer would round silently, so what can't be written exactly is refused.
-    let mut scaled = amount.normalize();
-    if scaled.scale() > AMOUNT_SCALE {
-        return false;
-    }
-    scaled.rescale(AMOUNT_SCALE);
-    scaled.scale() == AMOUNT_SCALE && scaled.mantissa().unsigned_abs() < 10_u128.pow(AMOUNT_PRECISION)
+    ten_thousandths(amount).is_some()
+}
+
+/// The amount as the schema's decimal holds it: a whole number of ten-thousandths. `None`: it doesn't fit.
+fn ten_thousandths(amount: Decimal) -> Option<i64> {
+    let (mantissa, scale) = (amount.mantissa(), amount.scale());
+    let scaled = if scale <= AMOUNT_SCALE {
+        mantissa.checked_mul(10_i128.pow(AMOUNT_SCALE - scale))?
+    } else {
+        let divisor = 10_i128.checked_pow(scale - AMOUNT_SCALE)?;
+        (mantissa % divisor == 0).then_some(mantissa / divisor)?
+    };
+    (scaled.unsigned_abs() < 10_u128.pow(AMOUNT_PRECISION)).then(|| i64::try_from(scaled).ok())?
 }
 
 /// Splits a framed value into schema id and Avro body.

@@ -1,5 +1,6 @@
 //! The Avro record `ClaimEvent` as serde sees it: borrowed when written, owned when read.
 
+use super::AGGREGATE_TYPE;
 use crate::events::{Event, EventData, EventType, Timestamp};
 use serde::{
     Deserialize, Deserializer, Serialize,
@@ -7,9 +8,6 @@ use serde::{
 };
 use std::fmt;
 use uuid::Uuid;
-
-/// The value of `aggregate_type` in every claim event.
-pub(super) const AGGREGATE_TYPE: &str = "claim";
 
 /// An event on its way out. Fields in the order of the schema: the serialiser's fast path.
 #[derive(Serialize)]

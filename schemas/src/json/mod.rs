@@ -12,9 +12,11 @@
 //! misspelt one is not lost in silence. `"aggregate_type":"claim"` may be given. A time outside the years 0 to 9999
 //! is written as milliseconds since 1970, and every time may be given so.
 
+mod line;
 mod read;
 mod write;
 
+pub use line::{DraftView, LineReader};
 pub use read::{from_value, parse_amount};
 pub use write::to_value;
 

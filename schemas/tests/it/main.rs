@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod codec;
+mod encode;
 mod evolution;
 mod fold;
 mod json;
+mod line;
 mod samples;
 mod schema_rules;
 mod validate;

@@ -1,4 +1,5 @@
-//! `POST /v1/events`: the body is read, checked and handed to Kafka piece by piece; nothing is held but one line.
+//! `POST /v1/events`: the body is read, checked and handed to Kafka piece by piece; nothing is held but one piece
+//! and one line.
 
 use super::{
     Shared,
@@ -6,9 +7,10 @@ use super::{
 };
 use crate::{
     publisher::{PublishError, Publisher, Sender},
+    records::{Emitted, Records},
     source::{
         lines::LineSplitter,
-        ndjson::{Dialect, LineParser, Parsed},
+        ndjson::{self, Dialect, LineParser},
     },
 };
 use axum::{
@@ -19,7 +21,6 @@ use axum::{
 };
 use bytes::Bytes;
 use claims_runtime::Shutdown;
-use claims_schemas::Event;
 use claims_topology::{config::IngressConfig, topics::HEADER_TRACEPARENT};
 use http_body_util::BodyExt;
 use std::{
@@ -74,6 +75,7 @@ pub(super) async fn post_events(
     let mut request = Request {
         config: &shared.config,
         sender: publisher.sender(),
+        events: Emitted::Records(Records::new(publisher.format())),
         publisher,
         parser: LineParser::new(Dialect::Canonical, &shared.config.default_tenant),
         traceparent: traceparent(&headers),
@@ -116,6 +118,8 @@ struct Request<'a> {
     publisher: Arc<Publisher>,
     sender: Sender,
     parser: LineParser,
+    /// Of the piece at hand.
+    events: Emitted,
     traceparent: Option<String>,
 }
 
@@ -131,22 +135,30 @@ impl Request<'_> {
                 None => lines.finish(),
             }
             self.parser.read_clock();
-            while let Some(line) = lines.next_line() {
-                let number = line.number;
-                if line.too_long {
-                    let most = self.config.max_line_bytes;
-                    return Err(Ending::TooLarge(format!("line {number} is longer than {most} bytes")));
-                }
-                if line.trimmed().iter().all(u8::is_ascii_whitespace) {
-                    continue;
-                }
-                let parsed = self.parser.parse(&line).map_err(|error| Ending::Bad { line: number, error })?;
-                self.send(parsed).await?;
-            }
+            let parsed = self.parse_lines(&mut lines);
+            // What stands before a bad line goes in.
+            self.send_events().await?;
+            parsed?;
             if piece.is_none() {
                 return Ok(());
             }
         }
+    }
+
+    fn parse_lines(&mut self, lines: &mut LineSplitter) -> Result<(), Ending> {
+        while let Some(line) = lines.next_line() {
+            let number = line.number;
+            if line.too_long {
+                let most = self.config.max_line_bytes;
+                return Err(Ending::TooLarge(format!("line {number} is longer than {most} bytes")));
+            }
+            if line.trimmed().iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            let parsed = self.parser.parse(&line, &mut self.events);
+            parsed.map_err(|error| Ending::Bad { line: number, error })?;
+        }
+        Ok(())
     }
 
     /// One event, or an array of them.
@@ -157,32 +169,41 @@ impl Request<'_> {
             text.extend_from_slice(&bytes);
         }
         self.parser.read_clock();
-        let value =
-            crate::source::ndjson::parse_json(&text).map_err(|error| Ending::Bad { line: 1, error })?;
+        let parsed = self.parse_json(&text);
+        // What stands before a bad event goes in.
+        self.send_events().await?;
+        parsed
+    }
+
+    fn parse_json(&mut self, text: &[u8]) -> Result<(), Ending> {
+        if self.parser.is_plain(text, &mut self.events) {
+            return Ok(());
+        }
+        let value = ndjson::parse_json(text).map_err(|error| Ending::Bad { line: 1, error })?;
         let values = match value {
             serde_json::Value::Array(values) => values,
             one => vec![one],
         };
         for (value, place) in values.into_iter().zip(1..) {
-            let parsed = self.parser.event(value).map_err(|error| Ending::Bad { line: place, error })?;
-            self.send(parsed).await?;
+            let parsed = self.parser.event(value, &mut self.events);
+            parsed.map_err(|error| Ending::Bad { line: place, error })?;
         }
         Ok(())
     }
 
-    async fn send(&mut self, parsed: Parsed) -> Result<(), Ending> {
-        match parsed {
-            Parsed::Event(event) => self.send_event(&event).await,
-            Parsed::Nothing => Ok(()),
-        }
-    }
-
-    /// Hands an event over; waits for room, but not longer than the configuration says.
-    async fn send_event(&mut self, event: &Event) -> Result<(), Ending> {
-        let mut give_up_at = None;
+    /// Hands over the events of the piece at hand; waits for room, but for each of them not longer than the
+    /// configuration says.
+    async fn send_events(&mut self) -> Result<(), Ending> {
+        let Emitted::Records(records) = &mut self.events else { return Ok(()) };
+        let (mut next, mut give_up_at) = (0, None);
         loop {
-            match self.sender.try_send(event, self.traceparent.as_deref()) {
-                Ok(()) => return Ok(()),
+            let before = next;
+            let sent = self.sender.try_send(records, &mut next, self.traceparent.as_deref());
+            if next > before {
+                give_up_at = None;
+            }
+            match sent {
+                Ok(()) => break,
                 Err(PublishError::QueueFull) => {
                     let limit = Duration::from_millis(self.config.queue_full_timeout_ms);
                     let give_up_at = *give_up_at.get_or_insert_with(|| Instant::now() + limit);
@@ -197,18 +218,20 @@ impl Request<'_> {
                 Err(error) => return Err(Ending::Away(error.to_string())),
             }
         }
+        let failed = records.failure().map(|error| Ending::Away(error.to_string()));
+        records.clear();
+        failed.map_or(Ok(()), Err)
     }
 
     /// Waits until Kafka has acknowledged what was handed over, or is known to be away.
-    async fn settle(&self) -> Result<(), Ending> {
-        let delivery = self.sender.delivery();
+    async fn settle(&mut self) -> Result<(), Ending> {
         let interval = Duration::from_millis(AWAY_CHECK_INTERVAL_MS);
-        while tokio::time::timeout(interval, delivery.settled()).await.is_err() {
+        while tokio::time::timeout(interval, self.sender.settled()).await.is_err() {
             if !self.publisher.is_usable() {
                 return Err(Ending::Away("Kafka went away before it had acknowledged everything".to_owned()));
             }
         }
-        match delivery.first_error() {
+        match self.sender.delivery().first_error() {
             None => Ok(()),
             Some(error) => Err(Ending::Away(error.to_owned())),
         }

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     envelope::Completer,
+    records::Emitted,
     rejects::RowError,
     source::{
         Batch, RowSource, SourceError, Step,
@@ -72,7 +73,7 @@ impl CasePlan {
         row: &RowView<'_>,
         head: &Head,
         completer: &mut Completer,
-        events: &mut Vec<Event>,
+        events: &mut Emitted,
     ) -> Result<(), RowError> {
         let claim_id = self.id.needed(row)?;
         let user = self.user.as_ref().map(|user| user.optional(row)).transpose()?.flatten();

@@ -11,6 +11,7 @@ use super::{
     value::{Text, Time, missing},
 };
 use crate::{
+    records::Emitted,
     rejects::{Reject, RowError, reason},
     source::{
         Batch, RowSource, SourceError, Step as ReadStep,
@@ -313,7 +314,7 @@ impl ChangePerRow {
         row: &Row,
         standing: &mut Standing,
         used_versions: u64,
-        events: &mut Vec<Event>,
+        events: &mut Emitted,
     ) -> Result<(), Reject> {
         let csv = self.file.csv.clone();
         let view = RowView::new(&row.record, &csv);

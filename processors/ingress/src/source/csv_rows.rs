@@ -5,6 +5,7 @@
 
 use super::{Input, LineReader, SourceError, lines::Line};
 use crate::rejects::{Reject, RowError, reason};
+use memchr::memchr;
 use std::collections::VecDeque;
 
 /// How the bytes of a file are to be read.
@@ -24,7 +25,10 @@ pub struct CsvRecord {
     pub line: u64,
     /// As it stood in the file.
     pub raw: Vec<u8>,
-    text: Vec<u8>,
+    /// The fields' bytes, while the record is read.
+    bytes: Vec<u8>,
+    /// The same once they are known to be UTF-8, field by field.
+    text: String,
     ends: Vec<usize>,
 }
 
@@ -43,35 +47,44 @@ impl CsvRecord {
     pub fn field(&self, index: usize) -> &str {
         let Some(end) = self.ends.get(index) else { return "" };
         let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
-        // Every field was checked when the record was read.
-        std::str::from_utf8(&self.text[start..*end]).unwrap_or("")
+        self.text.get(start..*end).unwrap_or("")
     }
 
     fn clear(&mut self, line: u64) {
         self.line = line;
         self.raw.clear();
+        self.bytes.clear();
         self.text.clear();
         self.ends.clear();
     }
 
-    fn push(&mut self, byte: u8, encoding: Encoding) {
-        if encoding == Encoding::Latin1 && byte >= 0x80 {
-            self.text.extend_from_slice(char::from(byte).encode_utf8(&mut [0; 2]).as_bytes());
-        } else {
-            self.text.push(byte);
+    fn push(&mut self, bytes: &[u8], encoding: Encoding) {
+        match encoding {
+            Encoding::Utf8 => self.bytes.extend_from_slice(bytes),
+            Encoding::Latin1 => {
+                for byte in bytes {
+                    self.bytes.extend_from_slice(char::from(*byte).encode_utf8(&mut [0; 2]).as_bytes());
+                }
+            }
         }
     }
 
     fn end_field(&mut self) {
-        self.ends.push(self.text.len());
+        self.ends.push(self.bytes.len());
     }
 
-    /// The first field that is not UTF-8. The text as a whole may be: a character may begin in one field and end in
-    /// the next.
-    fn field_not_utf8(&self) -> Option<usize> {
-        match std::str::from_utf8(&self.text) {
-            Ok(text) => self.ends.iter().position(|end| !text.is_char_boundary(*end)),
-            Err(error) => Some(self.ends.iter().position(|end| *end > error.valid_up_to()).unwrap_or(0)),
+    /// Takes the bytes as text, or finds the first field that is not UTF-8. The text as a whole may be: a character may
+    /// begin in one field and end in the next.
+    fn take_text(&mut self) -> Result<(), usize> {
+        let text = std::str::from_utf8(&self.bytes)
+            .map_err(|error| self.ends.iter().position(|end| *end > error.valid_up_to()).unwrap_or(0))?;
+        match self.ends.iter().position(|end| !text.is_char_boundary(*end)) {
+            Some(field) => Err(field),
+            None => {
+                self.text.push_str(text);
+                self.bytes.clear();
+                Ok(())
+            }
         }
     }
 }
@@ -219,8 +232,8 @@ impl CsvReader {
         Ok(self.check(record, terminated))
     }
 
-    fn check(&self, record: &CsvRecord, terminated: bool) -> Result<(), RowError> {
-        if let Some(field) = record.field_not_utf8() {
+    fn check(&self, record: &mut CsvRecord, terminated: bool) -> Result<(), RowError> {
+        if let Err(field) = record.take_text() {
             let detail = format!("column {} is not UTF-8; csv.encoding may be \"latin-1\"", field + 1);
             return Err(RowError::new(reason::INVALID_UTF8, detail));
         }
@@ -245,35 +258,40 @@ impl CsvReader {
         record: &mut CsvRecord,
     ) -> Result<LineEnd, BrokenQuoting> {
         let body = line.strip_suffix(b"\r").unwrap_or(line);
-        let mut bytes = body.iter().copied().peekable();
-        let mut in_quotes = inside;
+        let (mut at, mut in_quotes) = (0, inside);
         loop {
-            if !in_quotes {
-                in_quotes = bytes.next_if_eq(&b'"').is_some();
+            if !in_quotes && body.get(at) == Some(&b'"') {
+                in_quotes = true;
+                at += 1;
             }
             if in_quotes {
                 loop {
-                    match bytes.next() {
-                        Some(b'"') if bytes.next_if_eq(&b'"').is_some() => record.text.push(b'"'),
-                        Some(b'"') => break,
-                        Some(byte) => record.push(byte, self.encoding),
-                        None => {
-                            let line_break: &[u8] = if body.len() < line.len() { b"\r\n" } else { b"\n" };
-                            record.text.extend_from_slice(line_break);
-                            return Ok(LineEnd::InsideQuotes);
-                        }
+                    let rest = &body[at..];
+                    let Some(length) = memchr(b'"', rest) else {
+                        record.push(rest, self.encoding);
+                        let line_break: &[u8] = if body.len() < line.len() { b"\r\n" } else { b"\n" };
+                        record.bytes.extend_from_slice(line_break);
+                        return Ok(LineEnd::InsideQuotes);
+                    };
+                    record.push(&rest[..length], self.encoding);
+                    at += length + 1;
+                    if body.get(at) != Some(&b'"') {
+                        break;
                     }
+                    record.bytes.push(b'"');
+                    at += 1;
                 }
                 in_quotes = false;
             } else {
-                while let Some(byte) = bytes.next_if(|byte| *byte != self.delimiter) {
-                    record.push(byte, self.encoding);
-                }
+                let rest = &body[at..];
+                let length = memchr(self.delimiter, rest).unwrap_or(rest.len());
+                record.push(&rest[..length], self.encoding);
+                at += length;
             }
             record.end_field();
-            match bytes.next() {
+            match body.get(at) {
                 None => return Ok(LineEnd::RecordComplete),
-                Some(byte) if byte == self.delimiter => {}
+                Some(byte) if *byte == self.delimiter => at += 1,
                 Some(_) => return Err(BrokenQuoting),
             }
         }

@@ -88,7 +88,7 @@ impl LineSplitter {
             }
         }
         let end = self.buffer.len();
-        if let Some(at) = self.buffer[self.scanned..].iter().position(|byte| *byte == b'\n') {
+        if let Some(at) = memchr::memchr(b'\n', &self.buffer[self.scanned..]) {
             return Some(self.take(self.scanned + at, true));
         }
         if self.finished {

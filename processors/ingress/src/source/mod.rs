@@ -1,13 +1,17 @@
 //! Readers: bytes of a file become events, rows without a change, and rejects; every row is accounted for.
 
+pub mod ahead;
 pub mod csv_rows;
 pub mod input;
 pub mod legacy;
 pub mod lines;
 pub mod ndjson;
 
-use crate::{mapping::Mapping, rejects::Reject};
-use claims_schemas::Event;
+use crate::{
+    mapping::Mapping,
+    records::{Emitted, RecordFormat, Records},
+    rejects::Reject,
+};
 use claims_topology::config::IngressConfig;
 use std::io::{self, Read};
 
@@ -17,7 +21,7 @@ pub use input::Input;
 #[derive(Debug, Default)]
 pub struct Batch {
     /// Events, in the order to publish them.
-    pub events: Vec<Event>,
+    pub events: Emitted,
     /// Refused rows.
     pub rejects: Vec<Reject>,
     /// Rows read, whatever became of them.
@@ -29,6 +33,16 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// A batch that holds events as their records.
+    pub fn of_records(format: RecordFormat) -> Self {
+        Self { events: Emitted::Records(Records::new(format)), ..Self::default() }
+    }
+
+    /// Another one of the same form, empty.
+    pub fn another(&self) -> Self {
+        Self { events: self.events.another(), ..Self::default() }
+    }
+
     /// Empties it, keeping its memory.
     pub fn clear(&mut self) {
         self.events.clear();

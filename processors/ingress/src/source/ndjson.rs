@@ -3,13 +3,11 @@
 use super::{Batch, LineReader, RowSource, SourceError, Step, legacy::LegacyNumbering};
 use crate::{
     envelope::Completer,
+    records::Emitted,
     rejects::{RowError, reason},
     source::{Input, lines::Line},
 };
-use claims_schemas::{
-    Event,
-    json::{self, EventDraft},
-};
+use claims_schemas::json::{self, EventDraft, LineReader as DraftReader};
 
 /// Whose JSON it is.
 #[derive(Debug)]
@@ -20,11 +18,11 @@ pub enum Dialect {
     Legacy(LegacyNumbering),
 }
 
-/// What a line holds.
-#[derive(Debug)]
+/// What a line held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parsed {
     /// An event, complete and valid.
-    Event(Box<Event>),
+    Event,
     /// Nothing new: an empty line's worth, or a copy of a line before.
     Nothing,
 }
@@ -34,12 +32,13 @@ pub enum Parsed {
 pub struct LineParser {
     dialect: Dialect,
     completer: Completer,
+    drafts: DraftReader,
 }
 
 impl LineParser {
     /// A parser; events without a tenant get `default_tenant`.
     pub fn new(dialect: Dialect, default_tenant: &str) -> Self {
-        Self { dialect, completer: Completer::new(default_tenant) }
+        Self { dialect, completer: Completer::new(default_tenant), drafts: DraftReader::default() }
     }
 
     /// Reads the clock; once per batch.
@@ -47,18 +46,33 @@ impl LineParser {
         self.completer.read_clock();
     }
 
-    /// The event on a line.
-    pub fn parse(&mut self, line: &Line<'_>) -> Result<Parsed, RowError> {
+    /// Appends the event on a line to `events`.
+    pub fn parse(&mut self, line: &Line<'_>, events: &mut Emitted) -> Result<Parsed, RowError> {
         if line.too_long {
             let detail = format!("the line has {} bytes, more than ingress.max_line_bytes", line.length);
             return Err(RowError::new(reason::TOO_LONG, detail));
         }
-        let value = parse_text(line.trimmed(), line.terminated)?;
-        self.event(value)
+        let text = line.trimmed();
+        if self.is_plain(text, events) {
+            return Ok(Parsed::Event);
+        }
+        let value = parse_text(text, line.terminated)?;
+        self.event(value, events)
     }
 
-    /// The event in a JSON value.
-    pub fn event(&mut self, value: serde_json::Value) -> Result<Parsed, RowError> {
+    /// The quick way, for canonical lines that are in order; `false`: not done, and the longer way says what of it.
+    pub(crate) fn is_plain(&mut self, text: &[u8], events: &mut Emitted) -> bool {
+        if !matches!(self.dialect, Dialect::Canonical) {
+            return false;
+        }
+        let Some(draft) = self.drafts.read(text) else { return false };
+        let Some(event) = self.completer.complete_view(draft) else { return false };
+        events.push_view(&event);
+        true
+    }
+
+    /// Appends the event in a JSON value to `events`.
+    pub fn event(&mut self, value: serde_json::Value, events: &mut Emitted) -> Result<Parsed, RowError> {
         let completer = &mut self.completer;
         let event = match &mut self.dialect {
             Dialect::Canonical => Some(completer.complete(draft(value)?)?),
@@ -67,7 +81,13 @@ impl LineParser {
                 numbering.translate(value, &tenant, |value| completer.complete(draft(value)?))?
             }
         };
-        Ok(event.map_or(Parsed::Nothing, |event| Parsed::Event(Box::new(event))))
+        Ok(match event {
+            Some(event) => {
+                events.push(event);
+                Parsed::Event
+            }
+            None => Parsed::Nothing,
+        })
     }
 }
 
@@ -121,8 +141,8 @@ impl RowSource for NdjsonSource {
                 continue;
             }
             batch.count_row(line.bytes.len());
-            match self.parser.parse(&line) {
-                Ok(Parsed::Event(event)) => batch.events.push(*event),
+            match self.parser.parse(&line, &mut batch.events) {
+                Ok(Parsed::Event) => {}
                 Ok(Parsed::Nothing) => batch.rows_without_change += 1,
                 Err(error) => {
                     let mut reject = error.at(line.number, line.bytes);
@@ -132,5 +152,65 @@ impl RowSource for NdjsonSource {
             }
         }
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::{Generator, GeneratorSettings};
+    use serde_json::Value;
+
+    fn lines() -> Vec<Value> {
+        Generator::new(GeneratorSettings { events: 60, seed: 5 })
+            .map(|event| json::to_value(&event))
+            .collect()
+    }
+
+    fn events(emitted: Emitted) -> Vec<claims_schemas::Event> {
+        match emitted {
+            Emitted::Events(events) => events,
+            Emitted::Records(records) => panic!("{records:?}"),
+        }
+    }
+
+    #[test]
+    fn both_ways_fill_in_the_same() {
+        let mut parser = LineParser::new(Dialect::Canonical, "default");
+        let (mut quick, mut slow) = (Emitted::default(), Emitted::default());
+        let may_lack = ["tenant_id", "event_id", "recorded_at", "correlation_id"];
+        for line in lines() {
+            for left_out in 0..1 << may_lack.len() {
+                let mut line = line.clone();
+                let fields = line.as_object_mut().unwrap();
+                fields.retain(|name, _| {
+                    may_lack.iter().position(|lack| lack == name).is_none_or(|at| left_out & (1 << at) == 0)
+                });
+                assert!(parser.is_plain(line.to_string().as_bytes(), &mut quick), "{line}");
+                parser.event(line, &mut slow).unwrap();
+            }
+        }
+        assert_eq!(quick.len(), 60 * 16);
+        assert_eq!(events(quick), events(slow));
+    }
+
+    #[test]
+    fn what_the_rules_refuse_goes_the_longer_way() {
+        let mut parser = LineParser::new(Dialect::Canonical, "default");
+        let mut emitted = Emitted::default();
+        for (field, value) in [
+            ("claim_id", Value::from("")),
+            ("tenant_id", "a:b".into()),
+            ("occurred_at", "2999-01-01T00:00:00Z".into()),
+            ("user_id", "a\nb".into()),
+            ("version", (1_u64 << 53).into()),
+        ] {
+            let mut line = lines().remove(0);
+            line[field] = value;
+            assert!(!parser.is_plain(line.to_string().as_bytes(), &mut emitted), "{field}");
+            let error = parser.event(line, &mut emitted).unwrap_err();
+            assert_eq!(error.field.as_deref(), Some(field));
+        }
+        assert!(emitted.is_empty());
     }
 }
