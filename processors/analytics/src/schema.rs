@@ -23,14 +23,30 @@ pub struct Migration {
     pub name: &'static str,
     /// Statements, each ending with `;` at the end of a line.
     pub sql: &'static str,
+    /// Checksums of former texts, whose tables are taken as they are: [`verify`] tells whether rows fit them.
+    pub former: &'static [&'static str],
 }
 
 /// Every migration of this build, in order.
 pub const MIGRATIONS: &[Migration] = &[
-    Migration { version: 1, name: "event_log", sql: include_str!("schema/0001_event_log.sql") },
-    Migration { version: 2, name: "views", sql: include_str!("schema/0002_views.sql") },
-    Migration { version: 3, name: "source_topic", sql: include_str!("schema/0003_source_topic.sql") },
+    Migration {
+        version: 1,
+        name: "event_log",
+        sql: include_str!("schema/0001_event_log.sql"),
+        former: &[MOSTLY_LOW_CARDINALITY],
+    },
+    Migration { version: 2, name: "views", sql: include_str!("schema/0002_views.sql"), former: &[] },
+    Migration {
+        version: 3,
+        name: "source_topic",
+        sql: include_str!("schema/0003_source_topic.sql"),
+        former: &[],
+    },
 ];
+
+/// `event_log` with a dictionary (`LowCardinality`) in each of its 13 columns of few values. Insertion and merging cost
+/// ClickHouse about three times as much (docs/adr: ClickHouse tables).
+const MOSTLY_LOW_CARDINALITY: &str = "5c5aedd7e83f371963d42f33618bd3d6a7d6fe627254af46fd3e6e843285aefd";
 
 const MIGRATIONS_TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations \
     (version UInt32, name String, checksum String, applied_at DateTime64(3, 'UTC') DEFAULT now64(3, 'UTC')) \
@@ -176,6 +192,7 @@ pub async fn apply(config: &ClickHouseConfig) -> Result<(), SchemaError> {
     for migration in MIGRATIONS {
         match applied.iter().find(|a| a.version == migration.version) {
             Some(earlier) if earlier.checksum == checksum(migration.sql) => {}
+            Some(earlier) if migration.former.contains(&earlier.checksum.as_str()) => {}
             Some(_) => {
                 return Err(SchemaError::Edited {
                     database: config.database.clone(),
@@ -186,12 +203,20 @@ pub async fn apply(config: &ClickHouseConfig) -> Result<(), SchemaError> {
             None => session.migrate(migration).await?,
         }
     }
-    verify(config, &session.client).await
+    if let Some(remedy) = verify(config, &session.client).await? {
+        tracing::warn!(
+            database = config.database,
+            remedy,
+            "event_log was made by an older build: each row costs ClickHouse about three times what it could"
+        );
+    }
+    Ok(())
 }
 
 /// Checks that the columns of the table are those of the rows: RowBinary has no names, so a table that somebody altered
-/// would take wrong values in silence.
-pub async fn verify(config: &ClickHouseConfig, client: &Client) -> Result<(), SchemaError> {
+/// would take wrong values in silence. Answers with the statement that makes an older build's table as cheap to write
+/// to as this build's, if it is one.
+pub async fn verify(config: &ClickHouseConfig, client: &Client) -> Result<Option<String>, SchemaError> {
     let session = Session { config, client: client.clone() };
     let found: Vec<ColumnType> = session
         .fetch(
@@ -201,17 +226,27 @@ pub async fn verify(config: &ClickHouseConfig, client: &Client) -> Result<(), Sc
         )
         .await?;
     let altered = |difference| SchemaError::Altered { database: config.database.clone(), difference };
+    let mut dear = Vec::new();
     for name in Columns::COLUMN_NAMES {
         let wanted = declared_type(name).ok_or_else(|| altered(format!("{name} is not declared")))?;
         match found.iter().find(|column| column.name == *name) {
             Some(column) if column.r#type == wanted => {}
+            Some(column) if without_dictionary(&column.r#type) == wanted => {
+                dear.push(format!("MODIFY COLUMN {name} {wanted}"));
+            }
             Some(column) => {
                 return Err(altered(format!("column {name} is {}, not {wanted}", column.r#type)));
             }
             None => return Err(altered(format!("column {name} is missing"))),
         }
     }
-    Ok(())
+    let remedy = || format!("ALTER TABLE {}.{EVENT_LOG} {}", quoted(&config.database), dear.join(", "));
+    Ok((!dear.is_empty()).then(remedy))
+}
+
+/// A column's type with its values kept one by one. On the wire both are the same.
+fn without_dictionary(r#type: &str) -> &str {
+    r#type.strip_prefix("LowCardinality(").and_then(|inner| inner.strip_suffix(')')).unwrap_or(r#type)
 }
 
 /// A column's type as the first migration declares it.
@@ -347,7 +382,8 @@ mod tests {
             .filter_map(|line| line.strip_prefix("    ")?.split(' ').next())
             .collect();
         assert_eq!(declared, Columns::COLUMN_NAMES);
-        assert_eq!(declared_type("urgency"), Some("LowCardinality(Nullable(String))"));
+        assert_eq!(declared_type("urgency"), Some("Nullable(String)"));
+        assert_eq!(declared_type("event_type"), Some("LowCardinality(String)"));
         assert_eq!(declared_type("occurred_at"), Some("DateTime64(3, 'UTC')"));
         assert_eq!(declared_type("nothing"), None);
     }
@@ -376,6 +412,12 @@ mod tests {
         let sql = "CREATE a;\nCREATE b;\n";
         assert_eq!(checksum(sql), checksum("-- why\nCREATE a;\n\n-- and why\nCREATE b;\n"));
         assert_ne!(checksum(sql), checksum("CREATE a;\nCREATE c;\n"));
+    }
+
+    #[test]
+    fn the_table_of_older_builds_is_known() {
+        let former = include_str!("../tests/it/former_event_log.sql");
+        assert_eq!(MIGRATIONS[0].former, [checksum(former)]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! The exact bytes are written down in `docs/audit.md`, so that an auditor can recompute a chain without this code.
 //! A change here is a new format: the domain strings carry its number.
 
-use crate::record::{Content, Entry};
+use crate::record::{Content, ContentRef, Entry, EntryRef};
 use sha2::{Digest as _, Sha256};
 
 const CONTENT_DOMAIN: &[u8] = b"claimstream/audit/content/1\n";
@@ -67,26 +67,28 @@ impl std::str::FromStr for Digest {
     }
 }
 
-/// Hashes fields so that no two different lists of fields give the same bytes: an absent field is `00`; a present one is
-/// `01`, then for bytes and text the length (8 bytes, big-endian) and the bytes, for a number 8 bytes, big-endian.
-struct Encoder(Sha256);
+/// Puts fields one after the other so that no two different lists of fields give the same bytes: an absent field is
+/// `00`; a present one is `01`, then for bytes and text the length (8 bytes, big-endian) and the bytes, for a number 8
+/// bytes, big-endian. Its memory is used again for the next list: many records are hashed with one.
+#[derive(Debug, Default)]
+pub struct Encoder(Vec<u8>);
 
 impl Encoder {
-    fn new(domain: &[u8]) -> Self {
-        Self(Sha256::new_with_prefix(domain))
+    fn begin(&mut self, domain: &[u8]) -> &mut Self {
+        self.0.clear();
+        self.raw(domain)
+    }
+
+    fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+        self.0.extend_from_slice(bytes);
+        self
     }
 
     fn bytes(&mut self, field: Option<&[u8]>) -> &mut Self {
         match field {
-            None => self.0.update([0]),
-            Some(bytes) => {
-                let mut head = [1; 9];
-                head[1..].copy_from_slice(&(bytes.len() as u64).to_be_bytes());
-                self.0.update(head);
-                self.0.update(bytes);
-            }
+            None => self.raw(&[0]),
+            Some(bytes) => self.number(Some((bytes.len() as u64).cast_signed())).raw(bytes),
         }
-        self
     }
 
     fn text(&mut self, field: Option<&str>) -> &mut Self {
@@ -95,24 +97,71 @@ impl Encoder {
 
     fn number(&mut self, field: Option<i64>) -> &mut Self {
         match field {
-            None => self.0.update([0]),
+            None => self.raw(&[0]),
             Some(number) => {
                 let mut field = [1; 9];
                 field[1..].copy_from_slice(&number.to_be_bytes());
-                self.0.update(field);
+                self.raw(&field)
             }
         }
-        self
     }
 
-    fn finish(self) -> Digest {
-        Digest(self.0.finalize().into())
+    fn hash(&self) -> Digest {
+        Digest(Sha256::digest(&self.0).into())
+    }
+
+    /// The salted hash of a record's erasable content.
+    pub fn content_hash(&mut self, salt: &Salt, content: &ContentRef<'_>) -> Digest {
+        self.begin(CONTENT_DOMAIN)
+            .raw(salt)
+            .bytes(content.key)
+            .bytes(content.value)
+            .number(content.schema_id)
+            .text(content.event_id)
+            .number(content.occurred_at_ms)
+            .number(content.recorded_at_ms)
+            .text(content.correlation_id)
+            .text(content.causation_id)
+            .text(content.user_id)
+            .text(content.source)
+            .text(content.traceparent)
+            .hash()
+    }
+
+    /// The hash of a record in its place: what stays of it, and the hash of what may go.
+    pub fn record_hash(
+        &mut self,
+        topic: &str,
+        position: u64,
+        processed_at_ms: i64,
+        entry: &EntryRef<'_>,
+        content_hash: &Digest,
+    ) -> Digest {
+        self.begin(RECORD_DOMAIN)
+            .number(Some(position.cast_signed()))
+            .text(Some(topic))
+            .number(Some(i64::from(entry.partition)))
+            .number(Some(entry.offset))
+            .number(Some(entry.appended_at_ms))
+            .number(Some(processed_at_ms))
+            .text(Some(entry.kind.as_str()))
+            .text(entry.tenant_id)
+            .text(entry.claim_id)
+            .text(entry.event_type)
+            .number(entry.version)
+            .raw(&content_hash.0)
+            .hash()
+    }
+
+    /// The chain's hash after one more record.
+    pub fn link(&mut self, previous: &Digest, record_hash: &Digest) -> Digest {
+        self.begin(LINK_DOMAIN).raw(&previous.0).raw(&record_hash.0).hash()
     }
 }
 
 /// The salted hash of a record's erasable content.
 pub fn content_hash(salt: &Salt, content: &Content) -> Digest {
-    content_hash_of_raw(salt, content, content.key.as_deref(), content.value.as_deref())
+    Encoder::default().content_hash(salt, &content.as_ref())
 }
 
 /// The same, with key and value from elsewhere: a replayed record is compared with a stored one without reading the
@@ -123,21 +172,7 @@ pub fn content_hash_of_raw(
     key: Option<&[u8]>,
     value: Option<&[u8]>,
 ) -> Digest {
-    let mut encoder = Encoder::new(CONTENT_DOMAIN);
-    encoder.0.update(salt);
-    encoder
-        .bytes(key)
-        .bytes(value)
-        .number(content.schema_id.map(i64::from))
-        .text(content.event_id.as_deref())
-        .number(content.occurred_at_ms)
-        .number(content.recorded_at_ms)
-        .text(content.correlation_id.as_deref())
-        .text(content.causation_id.as_deref())
-        .text(content.user_id.as_deref())
-        .text(content.source.as_deref())
-        .text(content.traceparent.as_deref());
-    encoder.finish()
+    Encoder::default().content_hash(salt, &ContentRef { key, value, ..content.as_ref() })
 }
 
 /// The hash of a record in its place: what stays of it, and the hash of what may go.
@@ -148,36 +183,17 @@ pub fn record_hash(
     entry: &Entry,
     content_hash: &Digest,
 ) -> Digest {
-    let mut encoder = Encoder::new(RECORD_DOMAIN);
-    encoder
-        .number(Some(position.cast_signed()))
-        .text(Some(topic))
-        .number(Some(i64::from(entry.partition)))
-        .number(Some(entry.offset))
-        .number(Some(entry.appended_at_ms))
-        .number(Some(processed_at_ms))
-        .text(Some(entry.kind.as_str()))
-        .text(entry.tenant_id.as_deref())
-        .text(entry.claim_id.as_deref())
-        .text(entry.event_type.as_deref())
-        .number(entry.version);
-    encoder.0.update(content_hash.0);
-    encoder.finish()
+    Encoder::default().record_hash(topic, position, processed_at_ms, &entry.as_ref(), content_hash)
 }
 
 /// The hash before the first record of a partition's chain.
 pub fn genesis(topic: &str, partition: i32) -> Digest {
-    let mut encoder = Encoder::new(GENESIS_DOMAIN);
-    encoder.text(Some(topic)).number(Some(i64::from(partition)));
-    encoder.finish()
+    Encoder::default().begin(GENESIS_DOMAIN).text(Some(topic)).number(Some(i64::from(partition))).hash()
 }
 
 /// The chain's hash after one more record.
 pub fn link(previous: &Digest, record_hash: &Digest) -> Digest {
-    let mut hasher = Sha256::new_with_prefix(LINK_DOMAIN);
-    hasher.update(previous.0);
-    hasher.update(record_hash.0);
-    Digest(hasher.finalize().into())
+    Encoder::default().link(previous, record_hash)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+use uuid::Uuid;
 
 /// The stage's name.
 pub const NAME: &str = "audit";
@@ -177,7 +178,9 @@ fn event(record: &Record<'_>, value: &[u8], event: Event) -> Result<Entry, Proce
             key: record.key.map(<[u8]>::to_vec),
             value: Some(value.to_vec()),
             schema_id: codec::schema_id(value),
-            event_id: Some(event.event_id.to_string()),
+            event_id: Some(
+                event.event_id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned(),
+            ),
             occurred_at_ms: Some(event.occurred_at.0),
             recorded_at_ms: Some(event.recorded_at.0),
             correlation_id: Some(event.correlation_id),

@@ -89,7 +89,71 @@ impl std::fmt::Debug for Content {
     }
 }
 
+/// What stays of an [`Entry`], borrowed: from one, or from the columns of a segment.
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs)]
+pub struct EntryRef<'a> {
+    pub partition: i32,
+    pub offset: i64,
+    pub appended_at_ms: i64,
+    pub kind: RecordKind,
+    pub tenant_id: Option<&'a str>,
+    pub claim_id: Option<&'a str>,
+    pub event_type: Option<&'a str>,
+    pub version: Option<i64>,
+}
+
+/// [`Content`], borrowed.
+#[derive(Clone, Copy)]
+#[allow(missing_docs)]
+pub struct ContentRef<'a> {
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+    pub schema_id: Option<i64>,
+    pub event_id: Option<&'a str>,
+    pub occurred_at_ms: Option<i64>,
+    pub recorded_at_ms: Option<i64>,
+    pub correlation_id: Option<&'a str>,
+    pub causation_id: Option<&'a str>,
+    pub user_id: Option<&'a str>,
+    pub source: Option<&'a str>,
+    pub traceparent: Option<&'a str>,
+}
+
+impl Content {
+    /// The same, borrowed.
+    pub fn as_ref(&self) -> ContentRef<'_> {
+        ContentRef {
+            key: self.key.as_deref(),
+            value: self.value.as_deref(),
+            schema_id: self.schema_id.map(i64::from),
+            event_id: self.event_id.as_deref(),
+            occurred_at_ms: self.occurred_at_ms,
+            recorded_at_ms: self.recorded_at_ms,
+            correlation_id: self.correlation_id.as_deref(),
+            causation_id: self.causation_id.as_deref(),
+            user_id: self.user_id.as_deref(),
+            source: self.source.as_deref(),
+            traceparent: self.traceparent.as_deref(),
+        }
+    }
+}
+
 impl Entry {
+    /// What stays of it for good, borrowed.
+    pub fn as_ref(&self) -> EntryRef<'_> {
+        EntryRef {
+            partition: self.partition,
+            offset: self.offset,
+            appended_at_ms: self.appended_at_ms,
+            kind: self.kind,
+            tenant_id: self.tenant_id.as_deref(),
+            claim_id: self.claim_id.as_deref(),
+            event_type: self.event_type.as_deref(),
+            version: self.version,
+        }
+    }
+
     /// About how much memory the entry holds, in bytes.
     pub fn memory_bytes(&self) -> usize {
         let text = |s: &Option<String>| s.as_ref().map_or(0, String::capacity);

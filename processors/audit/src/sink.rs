@@ -16,10 +16,11 @@ use crate::{
     segment::{
         Head, SegmentError,
         read::{Columns, SegmentFile, SegmentTail},
-        write::Segment,
+        write::Gathered,
     },
     store::{Put, SegmentStore, StoreError},
 };
+use bytes::Bytes;
 use claims_runtime::{Batch, Sink, SinkError};
 use futures::{FutureExt, StreamExt, TryFutureExt, future::BoxFuture};
 use std::{
@@ -27,9 +28,11 @@ use std::{
     sync::{Mutex, PoisonError},
     time::Instant,
 };
+use tokio::sync::Semaphore;
 
-/// Partitions whose segments are written at the same time.
-const MAX_CONCURRENT_PARTITIONS: usize = 2;
+/// Partitions whose segments are on their way to the store at the same time: the disk syncs several at once, and a bucket
+/// takes its time to answer.
+const MAX_CONCURRENT_PARTITIONS: usize = 16;
 /// How often one batch may find its place in the chain taken before it is given up.
 const MAX_LOST_RACES: usize = 8;
 /// Offsets that an error message names.
@@ -44,12 +47,16 @@ pub struct AuditSink {
     /// Per assigned partition, where its chain stands.
     heads: Mutex<BTreeMap<i32, Head>>,
     refused: Option<RefusedLookup>,
+    /// A turn for each segment that may be in memory before it is encoded: as many as there are processors.
+    encoders: Semaphore,
 }
 
 impl AuditSink {
     /// A sink for the chains of `topic` that tells through `ends` where they end.
     pub fn new(store: SegmentStore, topic: String, ends: TrailEnds) -> Self {
-        Self { store, topic, ends, heads: Mutex::default(), refused: None }
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let encoders = Semaphore::new(processors);
+        Self { store, topic, ends, heads: Mutex::default(), refused: None, encoders }
     }
 
     /// The same, which asks the dead letters for what is rightly missing at the end of a trail.
@@ -158,12 +165,8 @@ impl AuditSink {
         entries: &[&Entry],
     ) -> Result<Option<Head>, SinkError> {
         let begun = Instant::now();
-        let now_ms = chrono::Utc::now().timestamp_millis();
         let unwritable = |error: SegmentError| SinkError::Fatal(format!("partition {partition}: {error}"));
-        let segment = Segment::append(&self.topic, head, entries, now_ms).map_err(unwritable)?;
-        let next = segment.meta().head();
-        let encoded = tokio::task::spawn_blocking(|| segment.encode()).await;
-        let bytes = encoded.map_err(|e| SinkError::Fatal(e.to_string()))?.map_err(unwritable)?;
+        let (next, bytes) = self.encode(head, entries).await?.map_err(unwritable)?;
         let size = bytes.len();
         let put = self.store.put_new(&self.topic, partition, head.next_sequence, bytes).await;
         match put.map_err(|e| store_error(&e))? {
@@ -176,6 +179,27 @@ impl AuditSink {
                 Ok(Some(next))
             }
         }
+    }
+
+    /// Hashes and encodes a segment, on a thread for such work once one is free, and tells where the chain stands after it.
+    async fn encode(
+        &self,
+        head: &Head,
+        entries: &[&Entry],
+    ) -> Result<Result<(Head, Bytes), SegmentError>, SinkError> {
+        let gone = |error: String| SinkError::Fatal(error);
+        let _turn = self.encoders.acquire().await.map_err(|e| gone(e.to_string()))?;
+        let now_ms = chrono::Utc::now().timestamp_millis();
+        let gathered = match Gathered::new(entries) {
+            Ok(gathered) => gathered,
+            Err(error) => return Ok(Err(error)),
+        };
+        let (topic, head) = (self.topic.clone(), *head);
+        let encode = move || {
+            let segment = gathered.seal(&topic, &head, now_ms)?;
+            Ok((segment.meta().head(), segment.encode()?))
+        };
+        tokio::task::spawn_blocking(encode).await.map_err(|e| gone(e.to_string()))
     }
 
     /// Compares records that lie before the end of the chain with what the chain holds of them.

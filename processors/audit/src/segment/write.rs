@@ -5,12 +5,13 @@ use super::{
     schema::{HASH_BYTES, SALT_COLUMN_BYTES, SCHEMA, column},
 };
 use crate::{
-    chain::{self, Digest, Salt},
-    record::{Content, Entry, TrailRecord, latency_ms},
+    chain::{Digest, Encoder, SALT_BYTES, Salt},
+    record::{Content, ContentRef, Entry, EntryRef, RecordKind, TrailRecord, latency_ms},
 };
 use arrow_array::{
-    ArrayRef, BinaryArray, FixedSizeBinaryArray, Int32Array, Int64Array, RecordBatch, StringArray,
-    TimestampMillisecondArray,
+    Array as _, ArrayRef, ArrowPrimitiveType, BinaryArray, FixedSizeBinaryArray, GenericByteArray,
+    Int32Array, Int64Array, PrimitiveArray, RecordBatch, StringArray, TimestampMillisecondArray,
+    builder::GenericByteBuilder, types::ByteArrayType,
 };
 use bytes::Bytes;
 use parquet::{
@@ -25,17 +26,45 @@ use std::sync::Arc;
 const BLOOM_FALSE_POSITIVES: f64 = 0.01;
 /// Rows that the Parquet encoder takes at once.
 const WRITE_BATCH_ROWS: usize = 4096;
-const ZSTD_LEVEL: i32 = 3;
+/// Of these columns level 3 makes nothing smaller, and takes twice as long.
+const ZSTD_LEVEL: i32 = 1;
+const UTC: &str = "UTC";
 
-/// The hashes of one record in its place.
-#[derive(Debug, Clone, Copy)]
-struct Sealed {
-    salt: Option<Salt>,
-    content_hash: Digest,
-    chain_hash: Digest,
+/// Some records of one partition as columns, before they have their places in the chain. Owns its data, so that what
+/// comes next may happen on another thread.
+#[derive(Debug)]
+pub struct Gathered {
+    partition: i32,
+    kinds: Vec<RecordKind>,
+    offset: Int64Array,
+    appended_at: TimestampMillisecondArray,
+    tenant_id: StringArray,
+    claim_id: StringArray,
+    event_type: StringArray,
+    version: Int64Array,
+    key: BinaryArray,
+    value: BinaryArray,
+    schema_id: Int64Array,
+    event_id: StringArray,
+    occurred_at: TimestampMillisecondArray,
+    recorded_at: TimestampMillisecondArray,
+    correlation_id: StringArray,
+    causation_id: StringArray,
+    user_id: StringArray,
+    source: StringArray,
+    traceparent: StringArray,
 }
 
-/// A segment in memory, hashed and not yet encoded. Owns its data, so that encoding may happen on another thread.
+/// Where records stand in the chain, and their hashes.
+struct Places {
+    position: Int64Array,
+    processed_at: TimestampMillisecondArray,
+    salt: FixedSizeBinaryArray,
+    content_hash: FixedSizeBinaryArray,
+    chain_hash: FixedSizeBinaryArray,
+}
+
+/// A segment in memory, hashed and not yet encoded.
 #[derive(Debug)]
 pub struct Segment {
     meta: SegmentMeta,
@@ -50,14 +79,7 @@ impl Segment {
         entries: &[&Entry],
         processed_at_ms: i64,
     ) -> Result<Self, SegmentError> {
-        let sealed = seal(topic, head, entries, processed_at_ms)?;
-        let placed: Vec<Placed<'_>> = entries
-            .iter()
-            .zip(sealed)
-            .zip(head.position + 1..)
-            .map(|((entry, sealed), position)| Placed { position, processed_at_ms, entry, sealed })
-            .collect();
-        Self::of(topic, head.next_sequence, head.hash, &placed)
+        Gathered::new(entries)?.seal(topic, head, processed_at_ms)
     }
 
     /// The segment that holds these records as they are: with their salts and hashes, erased ones without content.
@@ -68,39 +90,27 @@ impl Segment {
         previous_hash: Digest,
         records: &[TrailRecord],
     ) -> Result<Self, SegmentError> {
-        let placed: Vec<Placed<'_>> = records
-            .iter()
-            .map(|r| Placed {
-                position: r.position,
-                processed_at_ms: r.processed_at_ms,
-                entry: &r.entry,
-                sealed: Sealed { salt: r.salt, content_hash: r.content_hash, chain_hash: r.chain_hash },
-            })
-            .collect();
-        Self::of(topic, sequence, previous_hash, &placed)
-    }
-
-    fn of(
-        topic: &str,
-        sequence: u64,
-        previous_hash: Digest,
-        placed: &[Placed<'_>],
-    ) -> Result<Self, SegmentError> {
-        let (Some(first), Some(last)) = (placed.first(), placed.last()) else {
-            return Err(SegmentError::Unwritable("there is no record".to_owned()));
-        };
+        let (Some(first), Some(last)) = (records.first(), records.last()) else { return Err(no_record()) };
         let meta = SegmentMeta {
             topic: topic.to_owned(),
             partition: first.entry.partition,
             sequence,
             first_position: first.position,
-            records: placed.len() as u64,
+            records: records.len() as u64,
             first_offset: first.entry.offset,
             last_offset: last.entry.offset,
             previous_hash,
-            last_hash: last.sealed.chain_hash,
+            last_hash: last.chain_hash,
         };
-        Ok(Self { meta, batch: record_batch(topic, placed)? })
+        let salts = records.iter().map(|r| r.salt.as_ref().map(<[u8; 16]>::as_slice));
+        let places = Places {
+            position: records.iter().map(|r| Some(r.position.cast_signed())).collect(),
+            processed_at: records.iter().map(|r| Some(r.processed_at_ms)).collect(),
+            salt: FixedSizeBinaryArray::try_from_sparse_iter_with_size(salts, SALT_COLUMN_BYTES)?,
+            content_hash: digests(records.iter().map(|r| r.content_hash).collect())?,
+            chain_hash: digests(records.iter().map(|r| r.chain_hash).collect())?,
+        };
+        Gathered::of(records.iter().map(|record| &record.entry)).into_segment(meta, places)
     }
 
     /// What the file will say of itself.
@@ -122,109 +132,211 @@ impl Segment {
     }
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Placed<'a> {
-    position: u64,
-    processed_at_ms: i64,
-    entry: &'a Entry,
-    sealed: Sealed,
+fn no_record() -> SegmentError {
+    SegmentError::Unwritable("there is no record".to_owned())
 }
 
-impl<'a> Placed<'a> {
-    fn content(&self) -> Option<&'a Content> {
-        self.entry.content.as_ref()
-    }
-}
-
-fn seal(
-    topic: &str,
-    head: &Head,
-    entries: &[&Entry],
-    processed_at_ms: i64,
-) -> Result<Vec<Sealed>, SegmentError> {
-    let mut sealed = Vec::with_capacity(entries.len());
-    let (mut position, mut hash, mut last_offset) = (head.position, head.hash, head.last_offset);
-    for entry in entries {
-        if last_offset.is_some_and(|last| entry.offset <= last) {
-            return Err(SegmentError::Unwritable(format!(
-                "offset {} does not come after {last_offset:?}",
-                entry.offset
-            )));
+impl Gathered {
+    /// The columns of `entries`, all of one partition, none of them erased.
+    pub fn new(entries: &[&Entry]) -> Result<Self, SegmentError> {
+        if entries.is_empty() {
+            return Err(no_record());
         }
-        let Some(content) = &entry.content else {
-            return Err(SegmentError::Unwritable(format!("offset {} has no content", entry.offset)));
+        match entries.iter().find(|entry| entry.content.is_none()) {
+            Some(entry) => Err(SegmentError::Unwritable(format!("offset {} has no content", entry.offset))),
+            None => Ok(Self::of(entries.iter().copied())),
+        }
+    }
+
+    fn of<'a>(entries: impl Iterator<Item = &'a Entry> + Clone) -> Self {
+        let columns = Columns(entries);
+        Self {
+            partition: columns.0.clone().next().map_or(0, |entry| entry.partition),
+            kinds: columns.0.clone().map(|entry| entry.kind).collect(),
+            offset: columns.numbers(|e| Some(e.offset)),
+            appended_at: columns.times(|e| Some(e.appended_at_ms)),
+            tenant_id: columns.text(|e| e.tenant_id.as_deref()),
+            claim_id: columns.text(|e| e.claim_id.as_deref()),
+            event_type: columns.text(|e| e.event_type.as_deref()),
+            version: columns.numbers(|e| e.version),
+            key: columns.bytes(|c| c.key.as_deref()),
+            value: columns.bytes(|c| c.value.as_deref()),
+            schema_id: columns.numbers(|e| e.content.as_ref()?.schema_id.map(i64::from)),
+            event_id: columns.text(|e| e.content.as_ref()?.event_id.as_deref()),
+            occurred_at: columns.times(|e| e.content.as_ref()?.occurred_at_ms),
+            recorded_at: columns.times(|e| e.content.as_ref()?.recorded_at_ms),
+            correlation_id: columns.text(|e| e.content.as_ref()?.correlation_id.as_deref()),
+            causation_id: columns.text(|e| e.content.as_ref()?.causation_id.as_deref()),
+            user_id: columns.text(|e| e.content.as_ref()?.user_id.as_deref()),
+            source: columns.text(|e| e.content.as_ref()?.source.as_deref()),
+            traceparent: columns.text(|e| e.content.as_ref()?.traceparent.as_deref()),
+        }
+    }
+
+    /// Gives every record its place in the chain at `head`, and a fresh salt.
+    pub fn seal(self, topic: &str, head: &Head, processed_at_ms: i64) -> Result<Segment, SegmentError> {
+        let records = self.kinds.len();
+        let mut salts: Vec<Salt> = vec![[0; SALT_BYTES]; records];
+        rand::fill(salts.as_flattened_mut());
+        let (mut content_hashes, mut chain_hashes) =
+            (Vec::with_capacity(records), Vec::with_capacity(records));
+        let (mut hash, mut last_offset) = (head.hash, head.last_offset);
+        let mut encoder = Encoder::default();
+        for ((row, position), salt) in (0..records).zip(head.position + 1..).zip(&salts) {
+            let entry = self.entry(row);
+            if last_offset.is_some_and(|last| entry.offset <= last) {
+                return Err(SegmentError::Unwritable(format!(
+                    "offset {} does not come after {last_offset:?}",
+                    entry.offset
+                )));
+            }
+            let content_hash = encoder.content_hash(salt, &self.content(row));
+            let record_hash = encoder.record_hash(topic, position, processed_at_ms, &entry, &content_hash);
+            hash = encoder.link(&hash, &record_hash);
+            last_offset = Some(entry.offset);
+            content_hashes.push(content_hash);
+            chain_hashes.push(hash);
+        }
+        let (Some(&first_offset), Some(last_offset)) = (self.offset.values().first(), last_offset) else {
+            return Err(no_record());
         };
-        let salt: Salt = rand::random();
-        let content_hash = chain::content_hash(&salt, content);
-        position += 1;
-        let record_hash = chain::record_hash(topic, position, processed_at_ms, entry, &content_hash);
-        hash = chain::link(&hash, &record_hash);
-        last_offset = Some(entry.offset);
-        sealed.push(Sealed { salt: Some(salt), content_hash, chain_hash: hash });
+        let meta = SegmentMeta {
+            topic: topic.to_owned(),
+            partition: self.partition,
+            sequence: head.next_sequence,
+            first_position: head.position + 1,
+            records: records as u64,
+            first_offset,
+            last_offset,
+            previous_hash: head.hash,
+            last_hash: hash,
+        };
+        let first = meta.first_position.cast_signed();
+        let places = Places {
+            position: Int64Array::from_iter_values(first..first + records as i64),
+            processed_at: TimestampMillisecondArray::from_value(processed_at_ms, records),
+            salt: FixedSizeBinaryArray::try_new(SALT_COLUMN_BYTES, salts.into_flattened().into(), None)?,
+            content_hash: digests(content_hashes)?,
+            chain_hash: digests(chain_hashes)?,
+        };
+        self.into_segment(meta, places)
     }
-    Ok(sealed)
+
+    fn entry(&self, row: usize) -> EntryRef<'_> {
+        EntryRef {
+            partition: self.partition,
+            offset: self.offset.value(row),
+            appended_at_ms: self.appended_at.value(row),
+            kind: self.kinds[row],
+            tenant_id: text(&self.tenant_id, row),
+            claim_id: text(&self.claim_id, row),
+            event_type: text(&self.event_type, row),
+            version: number(&self.version, row),
+        }
+    }
+
+    fn content(&self, row: usize) -> ContentRef<'_> {
+        ContentRef {
+            key: bytes(&self.key, row),
+            value: bytes(&self.value, row),
+            schema_id: number(&self.schema_id, row),
+            event_id: text(&self.event_id, row),
+            occurred_at_ms: number(&self.occurred_at, row),
+            recorded_at_ms: number(&self.recorded_at, row),
+            correlation_id: text(&self.correlation_id, row),
+            causation_id: text(&self.causation_id, row),
+            user_id: text(&self.user_id, row),
+            source: text(&self.source, row),
+            traceparent: text(&self.traceparent, row),
+        }
+    }
+
+    fn into_segment(self, meta: SegmentMeta, places: Places) -> Result<Segment, SegmentError> {
+        let records = self.kinds.len();
+        let latencies = places.processed_at.values().iter().zip(self.appended_at.values());
+        let latencies = latencies.map(|(&processed, &appended)| latency_ms(processed, appended));
+        let arrays: Vec<ArrayRef> = vec![
+            Arc::new(places.position),
+            Arc::new(StringArray::new_repeated(&meta.topic, records)),
+            Arc::new(Int32Array::from_value(self.partition, records)),
+            Arc::new(self.offset),
+            Arc::new(self.appended_at.clone().with_timezone(UTC)),
+            Arc::new(places.processed_at.clone().with_timezone(UTC)),
+            Arc::new(Int64Array::from_iter_values(latencies)),
+            Arc::new(StringArray::from_iter_values(self.kinds.iter().map(|kind| kind.as_str()))),
+            Arc::new(self.tenant_id),
+            Arc::new(self.claim_id),
+            Arc::new(self.event_type),
+            Arc::new(self.version),
+            Arc::new(self.key),
+            Arc::new(self.value),
+            Arc::new(self.schema_id),
+            Arc::new(self.event_id),
+            Arc::new(self.occurred_at.with_timezone(UTC)),
+            Arc::new(self.recorded_at.with_timezone(UTC)),
+            Arc::new(self.correlation_id),
+            Arc::new(self.causation_id),
+            Arc::new(self.user_id),
+            Arc::new(self.source),
+            Arc::new(self.traceparent),
+            Arc::new(places.salt),
+            Arc::new(places.content_hash),
+            Arc::new(places.chain_hash),
+        ];
+        Ok(Segment { meta, batch: RecordBatch::try_new(SCHEMA.clone(), arrays)? })
+    }
 }
 
-fn record_batch(topic: &str, placed: &[Placed<'_>]) -> Result<RecordBatch, SegmentError> {
-    let columns = Columns(placed);
-    let arrays = vec![
-        columns.numbers(|p| Some(p.position.cast_signed())),
-        columns.text(|_| Some(topic)),
-        Arc::new(Int32Array::from_iter_values(placed.iter().map(|p| p.entry.partition))) as ArrayRef,
-        columns.numbers(|p| Some(p.entry.offset)),
-        columns.times(|p| Some(p.entry.appended_at_ms)),
-        columns.times(|p| Some(p.processed_at_ms)),
-        columns.numbers(|p| Some(latency_ms(p.processed_at_ms, p.entry.appended_at_ms))),
-        columns.text(|p| Some(p.entry.kind.as_str())),
-        columns.text(|p| p.entry.tenant_id.as_deref()),
-        columns.text(|p| p.entry.claim_id.as_deref()),
-        columns.text(|p| p.entry.event_type.as_deref()),
-        columns.numbers(|p| p.entry.version),
-        columns.bytes(|p| p.content()?.key.as_deref()),
-        columns.bytes(|p| p.content()?.value.as_deref()),
-        columns.numbers(|p| p.content()?.schema_id.map(i64::from)),
-        columns.text(|p| p.content()?.event_id.as_deref()),
-        columns.times(|p| p.content()?.occurred_at_ms),
-        columns.times(|p| p.content()?.recorded_at_ms),
-        columns.text(|p| p.content()?.correlation_id.as_deref()),
-        columns.text(|p| p.content()?.causation_id.as_deref()),
-        columns.text(|p| p.content()?.user_id.as_deref()),
-        columns.text(|p| p.content()?.source.as_deref()),
-        columns.text(|p| p.content()?.traceparent.as_deref()),
-        columns.fixed(SALT_COLUMN_BYTES, |p| p.sealed.salt.as_ref().map(<[u8; 16]>::as_slice))?,
-        columns.fixed(HASH_BYTES, |p| Some(p.sealed.content_hash.0.as_slice()))?,
-        columns.fixed(HASH_BYTES, |p| Some(p.sealed.chain_hash.0.as_slice()))?,
-    ];
-    Ok(RecordBatch::try_new(SCHEMA.clone(), arrays)?)
+struct Columns<I>(I);
+
+impl<'a, I: Iterator<Item = &'a Entry> + Clone> Columns<I> {
+    fn numbers(&self, field: impl Fn(&'a Entry) -> Option<i64>) -> Int64Array {
+        self.0.clone().map(field).collect()
+    }
+
+    fn times(&self, field: impl Fn(&'a Entry) -> Option<i64>) -> TimestampMillisecondArray {
+        self.0.clone().map(field).collect()
+    }
+
+    fn text(&self, field: impl Fn(&'a Entry) -> Option<&'a str>) -> StringArray {
+        self.variable(field)
+    }
+
+    fn bytes(&self, field: impl Fn(&'a Content) -> Option<&'a [u8]>) -> BinaryArray {
+        self.variable(|entry| field(entry.content.as_ref()?))
+    }
+
+    /// Counts first, so that nothing is copied twice.
+    fn variable<T, V>(&self, field: impl Fn(&'a Entry) -> Option<&'a V>) -> GenericByteArray<T>
+    where
+        T: ByteArrayType<Offset = i32>,
+        V: AsRef<[u8]> + AsRef<T::Native> + ?Sized + 'a,
+    {
+        let lengths =
+            self.0.clone().map(|entry| field(entry).map(|value| AsRef::<[u8]>::as_ref(value).len()));
+        let (rows, bytes) =
+            lengths.fold((0, 0), |(rows, bytes), length| (rows + 1, bytes + length.unwrap_or(0)));
+        let mut column = GenericByteBuilder::<T>::with_capacity(rows, bytes);
+        self.0.clone().for_each(|entry| column.append_option(field(entry)));
+        column.finish()
+    }
 }
 
-struct Columns<'a>(&'a [Placed<'a>]);
+fn text(column: &StringArray, row: usize) -> Option<&str> {
+    column.is_valid(row).then(|| column.value(row))
+}
 
-impl<'a> Columns<'a> {
-    fn numbers(&self, field: impl Fn(&Placed<'a>) -> Option<i64>) -> ArrayRef {
-        Arc::new(self.0.iter().map(field).collect::<Int64Array>())
-    }
+fn bytes(column: &BinaryArray, row: usize) -> Option<&[u8]> {
+    column.is_valid(row).then(|| column.value(row))
+}
 
-    fn times(&self, field: impl Fn(&Placed<'a>) -> Option<i64>) -> ArrayRef {
-        Arc::new(self.0.iter().map(field).collect::<TimestampMillisecondArray>().with_timezone("UTC"))
-    }
+fn number<T: ArrowPrimitiveType<Native = i64>>(column: &PrimitiveArray<T>, row: usize) -> Option<i64> {
+    column.is_valid(row).then(|| column.value(row))
+}
 
-    fn text<'b>(&'b self, field: impl Fn(&'b Placed<'a>) -> Option<&'b str>) -> ArrayRef {
-        Arc::new(self.0.iter().map(field).collect::<StringArray>())
-    }
-
-    fn bytes<'b>(&'b self, field: impl Fn(&'b Placed<'a>) -> Option<&'b [u8]>) -> ArrayRef {
-        Arc::new(self.0.iter().map(field).collect::<BinaryArray>())
-    }
-
-    fn fixed<'b>(
-        &'b self,
-        length: i32,
-        field: impl Fn(&'b Placed<'a>) -> Option<&'b [u8]>,
-    ) -> Result<ArrayRef, SegmentError> {
-        let values = self.0.iter().map(field);
-        Ok(Arc::new(FixedSizeBinaryArray::try_from_sparse_iter_with_size(values, length)?))
-    }
+fn digests(digests: Vec<Digest>) -> Result<FixedSizeBinaryArray, SegmentError> {
+    let bytes: Vec<[u8; 32]> = digests.into_iter().map(|digest| digest.0).collect();
+    Ok(FixedSizeBinaryArray::try_new(HASH_BYTES, bytes.into_flattened().into(), None)?)
 }
 
 fn properties(meta: &SegmentMeta) -> Result<WriterProperties, SegmentError> {
@@ -253,6 +365,9 @@ fn properties(meta: &SegmentMeta) -> Result<WriterProperties, SegmentError> {
     // Different in every row: a dictionary would only be built to be thrown away.
     for name in [KEY, VALUE, EVENT_ID, SALT, CONTENT_HASH, CHAIN_HASH] {
         builder = builder.set_column_dictionary_enabled(name.into(), false);
+    }
+    for name in [SALT, CONTENT_HASH, CHAIN_HASH] {
+        builder = builder.set_column_compression(name.into(), Compression::UNCOMPRESSED);
     }
     Ok(builder.build())
 }
