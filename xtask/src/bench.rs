@@ -11,8 +11,8 @@ use crate::demo::build;
 
 /// Asks whether everything still works, and for no figures.
 const TINY: &str = "--tiny";
-/// Asks for words alone.
-const WORDS: &[&str] = &["--help", "-h", "--list"];
+/// Ask for words, or for arithmetic, alone.
+const WORDS: &[&str] = &["--help", "-h", "--list", "scaling"];
 
 /// Runs the benchmark with these arguments; whether it went through. The services stay up.
 pub fn run(mode: ModeArgs, arguments: &[String]) -> Result<bool> {

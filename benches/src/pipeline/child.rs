@@ -75,6 +75,16 @@ impl Program {
         self
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits for its end; an error unless it succeeds within `limit`.
     pub fn wait(mut self, limit: Duration) -> Result<()> {
         let begun = Instant::now();
@@ -154,6 +164,17 @@ pub fn services_cpu_s() -> Result<BTreeMap<&'static str, f64>> {
         .collect())
 }
 
+/// Bytes that have gone over the loopback network.
+pub fn loopback_bytes() -> Option<u64> {
+    received_bytes(&fs::read_to_string("/proc/net/dev").ok()?, "lo")
+}
+
+fn received_bytes(devices: &str, name: &str) -> Option<u64> {
+    let (_, numbers) =
+        devices.lines().filter_map(|line| line.split_once(':')).find(|(device, _)| device.trim() == name)?;
+    numbers.split_whitespace().next()?.parse().ok()
+}
+
 fn usage_of_tree(pid: u32) -> Usage {
     let mut usage = Usage { cpu_s: cpu_s(pid).unwrap_or(0.0), peak_mib: peak_mib(pid).unwrap_or(0) };
     for child in children(pid) {
@@ -206,6 +227,13 @@ mod tests {
         let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 20 0 99";
         assert_eq!(cpu_ticks(stat), Some(11 + 12 + 13 + 14));
         assert_eq!(cpu_ticks("7 (a"), None);
+    }
+
+    #[test]
+    fn the_loopback_network_is_counted_once() {
+        let devices = "Inter-|   Receive\n face |bytes\n    lo: 420 3 0\n  eth0:7 1 0\n";
+        assert_eq!((received_bytes(devices, "lo"), received_bytes(devices, "eth0")), (Some(420), Some(7)));
+        assert_eq!(received_bytes(devices, "eth1"), None);
     }
 
     #[test]

@@ -39,8 +39,23 @@ const CLICKHOUSE_LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// An event must be readable within this time.
 const LIMIT: Duration = Duration::from_secs(60);
 const READY_LIMIT: Duration = Duration::from_secs(120);
-/// The first events meet a process that has just started.
-pub const WARM_UP: Duration = Duration::from_secs(5);
+/// How fast events are appended, and how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// Events per second.
+    pub rate_per_s: u64,
+    /// The first events meet processes that have just started: nothing is looked for meanwhile …
+    pub warm_up: Duration,
+    /// … and then for so long.
+    pub span: Duration,
+}
+
+impl Load {
+    /// Events appended in all.
+    pub fn events(&self) -> u64 {
+        self.rate_per_s * (self.warm_up + self.span).as_secs()
+    }
+}
 
 /// How old events were when they could be read, in milliseconds.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -101,13 +116,13 @@ impl ProducerContext for Appended {
 }
 
 /// Appends an input's events at a rate, and watches for some of them.
-pub async fn measure(input: &Input, rate_per_s: u64, span: Duration) -> Result<Freshness> {
+pub async fn measure(input: &Input, load: Load) -> Result<Freshness> {
     let namespace = input.apart("bench_freshness")?;
     namespace.reset().await?;
     Pipeline::new(namespace.clone())?.prepare()?;
     let records = read_all(&input.namespace)?;
     let cache = schemas(&input.namespace, &records).await?;
-    let wanted = rate_per_s * (span + WARM_UP).as_secs();
+    let wanted = load.events();
     ensure!(
         records.len() as u64 >= wanted,
         "{} events, {wanted} are needed: give more --events",
@@ -122,9 +137,8 @@ pub async fn measure(input: &Input, rate_per_s: u64, span: Duration) -> Result<F
     let (to_clickhouse, for_clickhouse) = mpsc::unbounded_channel();
     let topic = namespace.events_topic.clone();
     let client = namespace.kafka_client();
-    let appending = tokio::task::spawn_blocking(move || {
-        append(client, &topic, &records, &cache, rate_per_s, wanted, sender)
-    });
+    let appending =
+        tokio::task::spawn_blocking(move || append(client, &topic, &records, &cache, load, sender));
     let sharing = tokio::spawn(share(appended, to_cql, to_clickhouse));
     let (cql, clickhouse) =
         tokio::try_join!(watch_cql(&namespace, for_cql), watch_clickhouse(&namespace, for_clickhouse))?;
@@ -138,7 +152,7 @@ pub async fn measure(input: &Input, rate_per_s: u64, span: Duration) -> Result<F
     ours::verify_rows(&namespace, wanted).await?;
     namespace.reset().await?;
     std::fs::remove_dir_all(&namespace.dir)?;
-    Ok(Freshness { rate_per_s, cql: ages(cql)?, clickhouse: ages(clickhouse)? })
+    Ok(Freshness { rate_per_s: load.rate_per_s, cql: ages(cql)?, clickhouse: ages(clickhouse)? })
 }
 
 async fn start(namespace: &Namespace, processor: &str) -> Result<Program> {
@@ -165,17 +179,17 @@ fn append(
     topic: &str,
     records: &[OwnedRecord],
     schemas: &SchemaCache,
-    rate_per_s: u64,
-    wanted: u64,
+    load: Load,
     probes: mpsc::UnboundedSender<Probe>,
 ) -> Result<()> {
+    let Load { rate_per_s, warm_up, .. } = load;
     client.set("linger.ms", "1").set("enable.idempotence", "true").set("compression.type", "lz4");
     let refused = Arc::new(AtomicU64::new(0));
     let context = Appended { probes, refused: Arc::clone(&refused) };
     let producer: ThreadedProducer<Appended> = client.create_with_context(context)?;
     let mut newest: HashMap<(String, String), u64> = HashMap::new();
     let (begun, every) = (Instant::now(), (rate_per_s / PROBES_PER_S).max(1));
-    for (number, record) in (0..wanted).zip(records) {
+    for (number, record) in (0..load.events()).zip(records) {
         let due = Duration::from_secs_f64(number as f64 / rate_per_s as f64);
         if let Some(wait) = due.checked_sub(begun.elapsed()) {
             std::thread::sleep(wait);
@@ -185,7 +199,7 @@ fn append(
         let known = newest.entry((event.tenant_id.clone(), event.claim_id.clone())).or_default();
         let is_newest = event.version > *known;
         *known = event.version.max(*known);
-        let probe = (is_newest && due >= WARM_UP && number % every == 0).then_some(event);
+        let probe = (is_newest && due >= warm_up && number % every == 0).then_some(event);
         let mut message =
             BaseRecord::with_opaque_to(topic, Box::new(probe)).partition(record.origin.partition);
         message.key = record.key.as_ref();

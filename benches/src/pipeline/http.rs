@@ -5,6 +5,7 @@ use super::{
     input::Input,
     offsets::{Run, Topic, follow},
     ours,
+    profile::Profiler,
 };
 use anyhow::{Context, Result, bail, ensure};
 use claims_verifier::namespace::Namespace;
@@ -24,7 +25,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
 /// Sends an input's file to an ingress of its own.
-pub async fn run(namespace: &Namespace, input: &Input) -> Result<Run> {
+pub async fn run(namespace: &Namespace, input: &Input, profiler: Option<&Profiler>) -> Result<Run> {
     let text = std::fs::read_to_string(&input.file)?;
     let lines: Vec<&str> = text.lines().collect();
     let bodies: Vec<String> = lines.chunks(REQUEST_EVENTS).map(|lines| lines.join("\n") + "\n").collect();
@@ -41,7 +42,7 @@ pub async fn run(namespace: &Namespace, input: &Input) -> Result<Run> {
         sending.spawn(send(url.clone(), own));
     }
     let followed = tokio::task::block_in_place(|| {
-        follow(std::slice::from_mut(&mut program), begun, input.records, || topic.records())
+        follow(std::slice::from_mut(&mut program), begun, input.records, profiler, || topic.records())
     });
     // Why a request was refused says more than that nothing came.
     while let Some(sent) = sending.try_join_next() {

@@ -8,7 +8,9 @@ use super::{
     interrupt,
     offsets::{Group, Run, Topic, follow},
     ours,
+    profile::Profiler,
     stage::{ClientFloor, Floor, Ours, Settings, Stage},
+    stored,
 };
 use anyhow::{Context, Result, ensure};
 use claims_verifier::{namespace::Namespace, pipeline::Pipeline};
@@ -36,16 +38,16 @@ pub async fn round(stage: &Stage, input: &Input, smaller: Option<&Input>, number
     let floor = match stage.floor {
         Floor::Smaller { .. } => {
             let smaller = smaller.context("the smaller input is missing")?;
-            of_ours(stage.ours, stage.settings, smaller, number, "floor").await.context("with less")?
+            of_ours(&Job::of(stage, smaller, number, "floor")).await.context("with less")?
         }
         Floor::Client(kind) => against_client(kind, input, number).await.context("floor")?,
         Floor::Stage(name) => {
             let other = Stage::named(name).with_context(|| format!("no stage {name}"))?;
-            let run = of_ours(other.ours, other.settings, input, number, "floor").await;
+            let run = of_ours(&Job::of(other, input, number, "floor")).await;
             run.with_context(|| format!("{name}, as floor"))?
         }
     };
-    let ours = of_ours(stage.ours, stage.settings, input, number, "ours").await.context("ours")?;
+    let ours = of_ours(&Job::of(stage, input, number, "ours")).await.context("ours")?;
     Ok(Round { floor, ours })
 }
 
@@ -61,10 +63,10 @@ async fn against_client(kind: ClientFloor, input: &Input, number: u32) -> Result
     let begun = Instant::now();
     let run = if kind == ClientFloor::Produce {
         let topic = Topic::of(&namespace, &namespace.topic("claims.events.v1"))?;
-        follow(std::slice::from_mut(&mut program), begun, input.records, || topic.records())?
+        follow(std::slice::from_mut(&mut program), begun, input.records, None, || topic.records())?
     } else {
         let group = Group::of(&namespace, &floor::group(&namespace))?;
-        follow(std::slice::from_mut(&mut program), begun, input.records, || Ok(group.committed()))?
+        follow(std::slice::from_mut(&mut program), begun, input.records, None, || Ok(group.committed()))?
     };
     ours::wait_until_done(&mut program, input.records)?;
     drop(program);
@@ -73,53 +75,79 @@ async fn against_client(kind: ClientFloor, input: &Input, number: u32) -> Result
     Ok(run)
 }
 
+/// A run of ours.
+pub struct Job<'a> {
+    ours: Ours,
+    settings: Settings,
+    input: &'a Input,
+    name: String,
+    profiler: Option<&'a Profiler>,
+}
+
+impl<'a> Job<'a> {
+    /// A stage on an input; `role` and `number` make its names its own.
+    pub fn of(stage: &Stage, input: &'a Input, number: u32, role: &str) -> Self {
+        let name = format!("bench_{role}_{number}");
+        Self { ours: stage.ours, settings: stage.settings, input, name, profiler: None }
+    }
+
+    /// The same, profiled.
+    pub fn with(mut self, profiler: &'a Profiler) -> Self {
+        self.profiler = Some(profiler);
+        self
+    }
+}
+
 /// A run of ours, verified.
-pub async fn of_ours(ours: Ours, settings: Settings, input: &Input, number: u32, role: &str) -> Result<Run> {
-    let name = format!("bench_{role}_{number}");
+pub async fn of_ours(job: &Job<'_>) -> Result<Run> {
+    let Job { ours, input, name, profiler, .. } = job;
     let namespace = match ours {
-        Ours::Ingest | Ours::Http => input.apart(&name)?,
-        Ours::Fold | Ours::Run(_) => input.round(&name)?,
+        Ours::Ingest | Ours::Http => input.apart(name)?,
+        Ours::Fold | Ours::Run(_) => input.round(name)?,
     };
     remove(&namespace).await?;
     Pipeline::new(namespace.clone())?.prepare()?;
-    let run = match ours {
-        Ours::Ingest => ingest(&namespace, input)?,
-        Ours::Http => http::run(&namespace, input).await?,
-        Ours::Fold => fold_alone(&namespace, input)?,
-        Ours::Run(processors) => processors_together(&namespace, input, processors, settings)?,
+    let mut run = match ours {
+        Ours::Ingest => ingest(&namespace, job)?,
+        Ours::Http => http::run(&namespace, input, *profiler).await?,
+        Ours::Fold => fold_alone(&namespace, job)?,
+        Ours::Run(processors) => processors_together(&namespace, job, processors)?,
     };
-    ours::verify(ours, &namespace, input).await?;
+    ours::verify(*ours, &namespace, input).await?;
+    let processors: &[&str] = if let Ours::Run(processors) = ours { processors } else { &[] };
+    let per_record = |bytes: u64| bytes as f64 / input.records.max(1) as f64;
+    let stored = stored::bytes(&namespace, processors).await?;
+    run.stored_bytes_per_record = stored.into_iter().map(|(at, bytes)| (at, per_record(bytes))).collect();
     remove(&namespace).await?;
     Ok(run)
 }
 
-fn ingest(namespace: &Namespace, input: &Input) -> Result<Run> {
+fn ingest(namespace: &Namespace, job: &Job<'_>) -> Result<Run> {
+    let Job { input, profiler, .. } = *job;
     let arguments = input.ingest_arguments()?;
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let (begun, topic) = (Instant::now(), Topic::of(namespace, &namespace.events_topic)?);
     let program = Program::start("ingest", ours::claims(namespace, &arguments)?, &namespace.dir)?;
     let mut program = program.finishing();
-    let run = follow(std::slice::from_mut(&mut program), begun, input.records, || topic.records())?;
+    let run = follow(std::slice::from_mut(&mut program), begun, input.records, profiler, || topic.records())?;
     program.wait(END_LIMIT)?;
     Ok(run)
 }
 
-fn fold_alone(namespace: &Namespace, input: &Input) -> Result<Run> {
+fn fold_alone(namespace: &Namespace, job: &Job<'_>) -> Result<Run> {
+    let Job { input, profiler, .. } = *job;
     let begun = Instant::now();
     let mut program = this(&fold::command_line(namespace), "fold", namespace)?;
     let group = Group::of(namespace, &namespace.group("current-state"))?;
-    let run = follow(std::slice::from_mut(&mut program), begun, input.records, || Ok(group.committed()))?;
+    let run =
+        follow(std::slice::from_mut(&mut program), begun, input.records, profiler, || Ok(group.committed()))?;
     ours::wait_until_done(&mut program, input.distinct)?;
     Ok(run)
 }
 
 /// The pace of the slowest, and what all of them cost.
-fn processors_together(
-    namespace: &Namespace,
-    input: &Input,
-    processors: &[&str],
-    settings: Settings,
-) -> Result<Run> {
+fn processors_together(namespace: &Namespace, job: &Job<'_>, processors: &[&str]) -> Result<Run> {
+    let Job { input, profiler, settings, .. } = *job;
     let begun = Instant::now();
     let (mut programs, mut groups) = (Vec::new(), Vec::new());
     for processor in processors {
@@ -127,13 +155,13 @@ fn processors_together(
         groups.push(Group::of(namespace, &namespace.group(processor))?);
     }
     let look = || Ok(groups.iter().map(Group::committed).min().unwrap_or(0));
-    let run = follow(&mut programs, begun, input.records, look)?;
+    let run = follow(&mut programs, begun, input.records, profiler, look)?;
     programs.into_iter().try_for_each(Program::stop)?;
     Ok(run)
 }
 
 /// This program, as a contestant.
-fn this(arguments: &[String], name: &str, namespace: &Namespace) -> Result<Program> {
+pub fn this(arguments: &[String], name: &str, namespace: &Namespace) -> Result<Program> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(arguments);
     Program::start(name, command, &namespace.dir)
@@ -151,7 +179,7 @@ fn wait_until_ready(program: &mut Program) -> Result<()> {
 }
 
 /// Takes away what a run has made, this one's or one's that broke off.
-async fn remove(namespace: &Namespace) -> Result<()> {
+pub async fn remove(namespace: &Namespace) -> Result<()> {
     namespace.reset().await?;
     std::fs::remove_dir_all(&namespace.dir).with_context(|| format!("remove {}", namespace.dir.display()))?;
     Ok(std::fs::create_dir_all(&namespace.dir)?)

@@ -1,8 +1,9 @@
 //! How far a consumer group, or a topic, has come: looked at from outside, the same way for everybody.
 
 use super::{
-    child::{Program, services_cpu_s},
+    child::{Program, loopback_bytes, services_cpu_s},
     interrupt,
+    profile::Profiler,
 };
 use anyhow::{Context, Result, ensure};
 use claims_verifier::namespace::{Namespace, REQUEST_TIMEOUT};
@@ -33,12 +34,14 @@ struct Mark {
     records: u64,
     cpu_s: f64,
     services_cpu_s: BTreeMap<&'static str, f64>,
+    loopback_bytes: u64,
 }
 
 impl Mark {
     fn now(programs: &[Program], at: Instant, records: u64) -> Result<Self> {
         let cpu_s = programs.iter().map(|program| program.usage().cpu_s).sum();
-        Ok(Self { at, records, cpu_s, services_cpu_s: services_cpu_s()? })
+        let loopback_bytes = loopback_bytes().unwrap_or(0);
+        Ok(Self { at, records, cpu_s, services_cpu_s: services_cpu_s()?, loopback_bytes })
     }
 }
 
@@ -55,6 +58,10 @@ pub struct Run {
     pub services_cpu_s_per_million: BTreeMap<&'static str, f64>,
     /// The most resident memory of any of its processes, in MiB. A floor's holds its prepared rows.
     pub peak_mib: u64,
+    /// Bytes on the loopback network in that time, everybody's, per record.
+    pub network_bytes_per_record: f64,
+    /// Bytes that it has left, by where, per record; of ours alone.
+    pub stored_bytes_per_record: BTreeMap<&'static str, f64>,
 }
 
 impl Run {
@@ -71,15 +78,19 @@ impl Run {
             cpu_s_per_million: per_million(to.cpu_s - from.cpu_s),
             services_cpu_s_per_million: to.services_cpu_s.iter().map(of_service).collect(),
             peak_mib,
+            network_bytes_per_record: (to.loopback_bytes - from.loopback_bytes) as f64
+                / records.max(1) as f64,
+            stored_bytes_per_record: BTreeMap::new(),
         }
     }
 }
 
-/// Looks at a number of records until it has reached `total`.
+/// Looks at a number of records until it has reached `total`; what is measured is also what is profiled.
 pub fn follow(
     programs: &mut [Program],
     begun: Instant,
     total: u64,
+    profiler: Option<&Profiler>,
     look: impl Fn() -> Result<u64>,
 ) -> Result<Run> {
     let (mut from, mut last, mut peak_mib) = (None, (Instant::now(), 0), 0);
@@ -93,13 +104,16 @@ pub fn follow(
         }
         if from.is_none() && records as f64 >= total as f64 * FROM_SHARE {
             from = Some(Mark::now(programs, at, records)?);
+            profiler.map_or(Ok(()), |profiler| profiler.start(programs))?;
         }
         if memory_seen.is_none_or(|seen| seen.elapsed() >= MEMORY_INTERVAL) || records >= total {
             memory_seen = Some(at);
             peak_mib = programs.iter().map(|program| program.usage().peak_mib).fold(peak_mib, u64::max);
         }
         if let Some(from) = from.as_ref().filter(|_| records >= total) {
-            return Ok(Run::between(from, &Mark::now(programs, at, records)?, begun, peak_mib));
+            let run = Run::between(from, &Mark::now(programs, at, records)?, begun, peak_mib);
+            profiler.map_or(Ok(()), Profiler::stop)?;
+            return Ok(run);
         }
         programs.iter_mut().try_for_each(Program::check_unfinished)?;
         ensure!(
@@ -179,7 +193,13 @@ mod tests {
     use super::*;
 
     fn mark(at: Instant, records: u64, cpu_s: f64) -> Mark {
-        Mark { at, records, cpu_s, services_cpu_s: BTreeMap::from([("kafka", 2.0 * cpu_s)]) }
+        Mark {
+            at,
+            records,
+            cpu_s,
+            services_cpu_s: BTreeMap::from([("kafka", 2.0 * cpu_s)]),
+            loopback_bytes: records * 7,
+        }
     }
 
     #[test]
@@ -190,6 +210,7 @@ mod tests {
         assert_eq!((run.per_s, run.wall_s, run.peak_mib), (Some(200.0), 8.0, 7));
         assert!((run.cpu_s_per_million - 500.0).abs() < 1e-6);
         assert!((run.services_cpu_s_per_million["kafka"] - 1_000.0).abs() < 1e-6);
+        assert!((run.network_bytes_per_record - 7.0).abs() < 1e-6);
     }
 
     #[test]

@@ -83,35 +83,45 @@ pub async fn verify(ours: Ours, namespace: &Namespace, input: &Input) -> Result<
 
 async fn verify_view(processor: &str, namespace: &Namespace, input: &Input) -> Result<()> {
     match processor {
-        "analytics" => {
-            let (rows, distinct) = clickhouse::events(namespace).await?;
-            same("rows in events", rows, input.distinct)?;
-            same("distinct rows in events", distinct, input.distinct)
-        }
+        "analytics" => verify_clickhouse(namespace, input).await,
         "audit" => {
             let check = audit::check(&Pipeline::new(namespace.clone())?, input.records)?;
             ensure!(check.problems.is_empty(), "audit: {}", check.problems.join("; "));
             Ok(())
         }
         _ => {
-            let claims = input.model.claims()?;
-            let session = namespace.cql_session().await?;
-            let by_id = cql::claims(&session, &namespace.name).await?;
-            let mut differences = compare("claim_by_id", &by_id, &claims, MOST_DIFFERENCES).differences;
-            for place in cql::PLACES {
-                let places = cql::places(&session, &namespace.name, place).await?;
-                differences.extend(place.check(&places, &claims).problems);
-            }
-            let timelines = cql::timelines(&session, &namespace.name).await?;
-            differences.extend(timelines.check("claim_timeline", &input.model.timelines()).problems);
-            let mut living = claims;
+            verify_cql(namespace, input).await?;
+            let mut living = input.model.claims()?;
             living.retain(|_, claim| claim.status != "ERASED");
             let states = topics::claims(namespace).await?;
-            differences.extend(compare("state topic", &states, &living, MOST_DIFFERENCES).differences);
+            let differences = compare("state topic", &states, &living, MOST_DIFFERENCES).differences;
             ensure!(differences.is_empty(), "current-state: {}", differences.join("; "));
             no_folding_together(namespace, input)
         }
     }
+}
+
+/// A row for every event, each once.
+pub async fn verify_clickhouse(namespace: &Namespace, input: &Input) -> Result<()> {
+    let (rows, distinct) = clickhouse::events(namespace).await?;
+    same("rows in events", rows, input.distinct)?;
+    same("distinct rows in events", distinct, input.distinct)
+}
+
+/// Claims, lists and timelines as the model has them.
+pub async fn verify_cql(namespace: &Namespace, input: &Input) -> Result<()> {
+    let claims = input.model.claims()?;
+    let session = namespace.cql_session().await?;
+    let by_id = cql::claims(&session, &namespace.name).await?;
+    let mut differences = compare("claim_by_id", &by_id, &claims, MOST_DIFFERENCES).differences;
+    for place in cql::PLACES {
+        let places = cql::places(&session, &namespace.name, place).await?;
+        differences.extend(place.check(&places, &claims).problems);
+    }
+    let timelines = cql::timelines(&session, &namespace.name).await?;
+    differences.extend(timelines.check("claim_timeline", &input.model.timelines()).problems);
+    ensure!(differences.is_empty(), "CQL: {}", differences.join("; "));
+    Ok(())
 }
 
 /// After some of a topic's events went through every processor: one row or more for each claim, none refused but for

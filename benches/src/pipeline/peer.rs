@@ -1,37 +1,37 @@
-//! Other systems on the same topic: recipes below `benches/peers`, each beside the stage of ours that does the same work.
+//! Others on the same topic, each beside the stage of ours that does the same work: other systems, by the recipes below
+//! `benches/peers`, and the naive pipeline of this program.
 
 use super::{
     child::Program,
     input::Input,
-    measure::{Round, of_ours},
-    offsets::{Group, Run, follow},
+    measure::{self, Job, Round},
+    naive::{self, Naive, NaiveArgs},
+    offsets::{Group, Run, Topic, follow},
+    ours,
+    recipe::{Does, Recipe},
     stage::Stage,
 };
-use anyhow::{Context, Result, ensure};
-use claims_verifier::namespace::Namespace;
+use anyhow::{Context, Result, bail, ensure};
+use claims_verifier::namespace::{Namespace, REQUEST_TIMEOUT};
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+};
 use std::{
-    path::{Path, PathBuf},
-    process::Command,
+    path::Path,
     time::{Duration, Instant},
 };
-use xtask::services::layout::Layout;
 
-const RECIPES: &str = "benches/peers";
-/// Downloads and builds of the peers, kept between runs.
-const CACHE: &str = ".claims/cache/peers";
+/// A program whose work is done ends within this time.
+const END_LIMIT: Duration = Duration::from_secs(60);
 
-/// The first build downloads.
-const BUILD_LIMIT: Duration = Duration::from_secs(1_200);
-/// Counting and cleaning end within this time.
-const VERB_LIMIT: Duration = Duration::from_secs(300);
-
-/// What a peer's `count` counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Counts {
-    /// A row for every record.
-    Records,
-    /// A row for every claim.
-    Claims,
+/// How it is run.
+#[derive(Debug, Clone, Copy)]
+pub enum Way {
+    /// Another system.
+    Recipe(Recipe),
+    /// A contestant of this program.
+    Naive(Naive),
 }
 
 /// A peer.
@@ -39,124 +39,192 @@ pub enum Counts {
 pub struct Peer {
     /// Its name in the results.
     pub name: &'static str,
-    /// The folder of its recipe.
-    pub recipe: &'static str,
-    /// Further environment.
-    pub environment: &'static [(&'static str, &'static str)],
+    /// How it is run.
+    pub way: Way,
     /// The stage of ours beside it.
     pub stage: &'static str,
-    /// What it counts.
-    pub counts: Counts,
     /// How many times as fast as it ours must be.
     pub goal: Option<f64>,
     /// Our CPU for each record may be this part of its.
     pub max_cpu_ratio: Option<f64>,
 }
 
-const fn peer(name: &'static str, stage: &'static str, counts: Counts, goal: Option<f64>) -> Peer {
-    Peer { name, recipe: name, environment: &[], stage, counts, goal, max_cpu_ratio: None }
+const fn recipe(name: &'static str, stage: &'static str, does: Does, goal: Option<f64>) -> Peer {
+    let way = Way::Recipe(Recipe { folder: name, environment: &[], does });
+    Peer { name, way, stage, goal, max_cpu_ratio: None }
+}
+
+/// Kafka's own tools and Kafka Streams have several modes each.
+const fn mode(folder: &'static str, environment: &'static [(&'static str, &'static str)], does: Does) -> Way {
+    Way::Recipe(Recipe { folder, environment, does })
 }
 
 /// All of them.
 pub const PEERS: &[Peer] = &[
     Peer {
-        environment: &[("PEER_MODE", "at_least_once")],
-        max_cpu_ratio: Some(0.2),
-        ..peer("kafka-streams", "fold", Counts::Claims, Some(5.0))
+        name: "producer-perf-test",
+        way: mode("kafka-perf", &[("PEER_MODE", "produce")], Does::Produce),
+        stage: "ingest-ndjson",
+        goal: None,
+        max_cpu_ratio: None,
     },
     Peer {
-        recipe: "kafka-streams",
-        environment: &[("PEER_MODE", "exactly_once_v2")],
+        name: "kafka-streams",
+        way: mode("kafka-streams", &[("PEER_MODE", "at_least_once")], Does::FoldClaims),
+        stage: "fold",
+        goal: Some(5.0),
         max_cpu_ratio: Some(0.2),
-        ..peer("kafka-streams-eos", "fold", Counts::Claims, Some(5.0))
     },
-    peer("clickhouse-kafka-engine", "analytics", Counts::Records, Some(2.0)),
-    peer("kafka-connect-clickhouse", "analytics", Counts::Records, None),
-    peer("bytewax", "analytics", Counts::Records, None),
-    peer("quixstreams", "analytics", Counts::Records, None),
-    peer("kafka-connect-cql", "current-state-replay", Counts::Records, Some(5.0)),
+    Peer {
+        name: "kafka-streams-eos",
+        way: mode("kafka-streams", &[("PEER_MODE", "exactly_once_v2")], Does::FoldClaims),
+        stage: "fold",
+        goal: Some(5.0),
+        max_cpu_ratio: Some(0.2),
+    },
+    Peer {
+        name: "consumer-perf-test",
+        way: mode("kafka-perf", &[("PEER_MODE", "consume")], Does::ReadOnce),
+        stage: "fold",
+        goal: None,
+        max_cpu_ratio: None,
+    },
+    Peer {
+        name: "naive-clickhouse",
+        way: Way::Naive(Naive::Clickhouse),
+        stage: "analytics",
+        goal: Some(0.85),
+        max_cpu_ratio: None,
+    },
+    recipe("clickhouse-kafka-engine", "analytics", Does::WriteRecords, Some(2.0)),
+    recipe("kafka-connect-clickhouse", "analytics", Does::WriteRecords, None),
+    recipe("bytewax", "analytics", Does::WriteRecords, None),
+    recipe("quixstreams", "analytics", Does::WriteRecords, None),
+    Peer {
+        name: "naive-cql",
+        way: Way::Naive(Naive::Cql),
+        stage: "current-state-replay",
+        goal: None,
+        max_cpu_ratio: None,
+    },
+    recipe("kafka-connect-cql", "current-state-replay", Does::WriteRecords, Some(5.0)),
 ];
 
 impl Peer {
-    fn script(&self) -> Result<PathBuf> {
-        let script = Layout::discover()?.root.join(RECIPES).join(self.recipe).join("run");
-        ensure!(script.is_file(), "no recipe {}", script.display());
-        Ok(script)
-    }
-
-    fn command(&self, verb: &str, namespace: &Namespace) -> Result<Command> {
-        let cache = Layout::discover()?.root.join(CACHE);
-        let folder = namespace.dir.join(self.name);
-        std::fs::create_dir_all(&cache)?;
-        std::fs::create_dir_all(&folder)?;
-        let mut command = Command::new(self.script()?);
-        command
-            .arg(verb)
-            .env("PEER_KAFKA", namespace.kafka())
-            .env("PEER_REGISTRY", namespace.registry())
-            .env("PEER_CLICKHOUSE", namespace.clickhouse())
-            .env("PEER_CQL", namespace.cql())
-            .env("PEER_TOPIC", &namespace.events_topic)
-            .env("PEER_GROUP", self.group(namespace))
-            .env("PEER_NAME", format!("{}_{}", namespace.name, self.name.replace('-', "_")))
-            .env("PEER_DIR", folder)
-            .env("PEER_CACHE", cache)
-            .envs(self.environment.iter().copied());
-        Ok(command)
-    }
-
-    fn group(&self, namespace: &Namespace) -> String {
-        namespace.group(self.name)
-    }
-
     /// Downloads and compiles it, unless that was done.
     pub fn build(&self, folder: &Path) -> Result<()> {
+        let Way::Recipe(recipe) = self.way else { return Ok(()) };
         let namespace = Namespace::new("bench_peer_build", &folder.join("peer-build"), 1)?;
-        self.do_it("build", &namespace, BUILD_LIMIT).map(drop)
-    }
-
-    /// Runs a verb to its end; what it printed.
-    fn do_it(&self, verb: &str, namespace: &Namespace, limit: Duration) -> Result<String> {
-        let name = format!("{}-{verb}", self.name);
-        let program = Program::start(&name, self.command(verb, namespace)?, &namespace.dir)?.finishing();
-        let log = namespace.dir.join(format!("{name}.log"));
-        program.wait(limit)?;
-        Ok(std::fs::read_to_string(log)?)
+        recipe.build(self.name, &namespace)
     }
 
     /// A round: the peer in the floor's place, then ours.
     pub async fn round(&self, input: &Input, number: u32) -> Result<Round> {
-        let namespace = input.round(&format!("bench_peer_{number}"))?;
-        // Of a run that broke off.
-        self.do_it("clean", &namespace, VERB_LIMIT)?;
-        let run = self.run(&namespace, input);
-        let cleaned = self.do_it("clean", &namespace, VERB_LIMIT);
-        let floor = run.with_context(|| self.name.to_owned())?;
-        cleaned?;
-        namespace.reset().await?;
-        std::fs::remove_dir_all(&namespace.dir)?;
+        let floor = match self.way {
+            Way::Recipe(recipe) => self.of_recipe(recipe, input, number).await,
+            Way::Naive(kind) => of_naive(kind, input, number).await,
+        };
+        let floor = floor.with_context(|| self.name.to_owned())?;
         let stage = Stage::named(self.stage).with_context(|| format!("no stage {}", self.stage))?;
-        let ours = of_ours(stage.ours, stage.settings, input, number, "ours").await.context("ours")?;
+        let ours = measure::of_ours(&Job::of(stage, input, number, "ours")).await.context("ours")?;
         Ok(Round { floor, ours })
     }
 
-    fn run(&self, namespace: &Namespace, input: &Input) -> Result<Run> {
+    async fn of_recipe(&self, recipe: Recipe, input: &Input, number: u32) -> Result<Run> {
+        let name = format!("bench_peer_{number}");
+        let produces = recipe.does == Does::Produce;
+        let namespace = if produces { input.apart(&name)? } else { input.round(&name)? };
+        // Of a run that broke off.
+        recipe.clean(self.name, &namespace)?;
+        if produces {
+            namespace.reset().await?;
+            make_plain_topic(&namespace).await?;
+            recipe.write_payloads(self.name, &namespace, input)?;
+        }
+        let run = self.run_recipe(recipe, &namespace, input);
+        let cleaned = recipe.clean(self.name, &namespace);
+        let run = run?;
+        cleaned?;
+        measure::remove(&namespace).await?;
+        Ok(run)
+    }
+
+    fn run_recipe(&self, recipe: Recipe, namespace: &Namespace, input: &Input) -> Result<Run> {
         let begun = Instant::now();
-        let mut program = Program::start(self.name, self.command("start", namespace)?, &namespace.dir)?;
-        let group = Group::of(namespace, &self.group(namespace))?;
-        let run = follow(std::slice::from_mut(&mut program), begun, input.records, || Ok(group.committed()))?;
-        // A JVM says 143 for the signal, which is no failure of it.
-        program.terminate()?;
-        let said = self.do_it("count", namespace, VERB_LIMIT)?;
-        let counted = said.lines().rev().find_map(|line| line.trim().parse::<u64>().ok());
-        let wanted = match self.counts {
-            Counts::Records => input.records,
-            Counts::Claims => input.model.claims()?.len() as u64,
+        let mut program = recipe.start(self.name, namespace, input.records)?;
+        let programs = std::slice::from_mut(&mut program);
+        let run = if recipe.does == Does::Produce {
+            let topic = Topic::of(namespace, &namespace.events_topic)?;
+            follow(programs, begun, input.records, None, || topic.records())?
+        } else {
+            let group = Group::of(namespace, &Recipe::group(self.name, namespace))?;
+            follow(programs, begun, input.records, None, || Ok(group.committed()))?
         };
+        if recipe.does.ends() {
+            program.wait(END_LIMIT)?;
+        } else {
+            // A JVM says 143 for the signal, which is no failure of it.
+            program.terminate()?;
+        }
+        let wanted = match recipe.does {
+            Does::FoldClaims => input.model.claims()?.len() as u64,
+            Does::Produce | Does::ReadOnce | Does::WriteRecords => input.records,
+        };
+        let (counted, said) = recipe.count(self.name, namespace)?;
         ensure!(
             counted == Some(wanted),
             "{counted:?} rows, should be {wanted}: nothing was measured\n{said}"
         );
         Ok(run)
+    }
+}
+
+/// An events topic that isn't compacted: Kafka's tool sends no keys, which a compacted one refuses.
+async fn make_plain_topic(namespace: &Namespace) -> Result<()> {
+    let admin: AdminClient<DefaultClientContext> = namespace.kafka_client().create()?;
+    let topic = NewTopic::new(&namespace.events_topic, namespace.partitions, TopicReplication::Fixed(1))
+        .set("message.timestamp.type", "LogAppendTime");
+    let options = AdminOptions::new().operation_timeout(Some(REQUEST_TIMEOUT));
+    for made in admin.create_topics(&[topic], &options).await? {
+        if let Err((name, code)) = made {
+            bail!("topic {name} can't be made: {code}");
+        }
+    }
+    Ok(())
+}
+
+async fn of_naive(kind: Naive, input: &Input, number: u32) -> Result<Run> {
+    let namespace = input.round(&format!("bench_naive_{number}"))?;
+    measure::remove(&namespace).await?;
+    let begun = Instant::now();
+    let mut program: Program =
+        measure::this(&NaiveArgs::command_line(kind, &namespace), "naive", &namespace)?;
+    let group = Group::of(&namespace, &naive::group(&namespace))?;
+    let run =
+        follow(std::slice::from_mut(&mut program), begun, input.records, None, || Ok(group.committed()))?;
+    drop(program);
+    match kind {
+        Naive::Clickhouse => ours::verify_clickhouse(&namespace, input).await?,
+        Naive::Cql => ours::verify_cql(&namespace, input).await?,
+    }
+    measure::remove(&namespace).await?;
+    Ok(run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn peers_stand_beside_stages_that_are_there() {
+        let names: HashSet<&str> = PEERS.iter().map(|peer| peer.name).collect();
+        assert_eq!(names.len(), PEERS.len());
+        for peer in PEERS {
+            assert!(Stage::named(peer.stage).is_some(), "{}", peer.name);
+            if let Way::Recipe(recipe) = peer.way {
+                assert!(recipe.script().is_ok(), "{}", peer.name);
+            }
+        }
     }
 }

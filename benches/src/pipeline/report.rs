@@ -14,8 +14,10 @@ use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 /// A table of `benches/RESULTS.md`, between two marks.
 #[derive(Debug, Clone, Copy)]
 pub struct Table {
-    begin: &'static str,
-    end: &'static str,
+    /// The line before it.
+    pub begin: &'static str,
+    /// The line after it.
+    pub end: &'static str,
 }
 
 /// Stages and peers.
@@ -75,6 +77,10 @@ pub struct Line {
     pub ours_services_cpu_s_per_million: BTreeMap<&'static str, f64>,
     /// The same in the floor's.
     pub floor_services_cpu_s_per_million: BTreeMap<&'static str, f64>,
+    /// Bytes on the network in our runs, everybody's, per record, median.
+    pub ours_network_bytes_per_record: f64,
+    /// Bytes that our runs have left, by where, per record, medians.
+    pub ours_stored_bytes_per_record: BTreeMap<&'static str, f64>,
     /// Every round.
     pub rounds: Vec<Round>,
 }
@@ -146,8 +152,10 @@ impl Line {
             limits,
             ours_peak_mib,
             floor_peak_mib,
-            ours_services_cpu_s_per_million: services(&ours),
-            floor_services_cpu_s_per_million: services(&floor),
+            ours_services_cpu_s_per_million: medians(&ours, |run| &run.services_cpu_s_per_million),
+            floor_services_cpu_s_per_million: medians(&floor, |run| &run.services_cpu_s_per_million),
+            ours_network_bytes_per_record: of(&ours, |run| run.network_bytes_per_record),
+            ours_stored_bytes_per_record: medians(&ours, |run| &run.stored_bytes_per_record),
             rounds,
         })
     }
@@ -193,11 +201,11 @@ pub fn median(values: impl Iterator<Item = f64>) -> f64 {
     }
 }
 
-fn services(runs: &[&Run]) -> BTreeMap<&'static str, f64> {
-    let names: Vec<&'static str> =
-        runs.first().into_iter().flat_map(|run| run.services_cpu_s_per_million.keys().copied()).collect();
-    let of = |name| median(runs.iter().filter_map(|run| run.services_cpu_s_per_million.get(name).copied()));
-    names.into_iter().map(|name| (name, of(name))).collect()
+/// Of each name the median of what the runs have under it.
+fn medians(runs: &[&Run], figures: fn(&Run) -> &BTreeMap<&'static str, f64>) -> BTreeMap<&'static str, f64> {
+    let names = runs.first().into_iter().flat_map(|run| figures(run).keys().copied());
+    let of = |name| median(runs.iter().filter_map(|run| figures(run).get(name).copied()));
+    names.map(|name| (name, of(name))).collect()
 }
 
 /// For programs.
@@ -275,7 +283,7 @@ pub fn stages_table(lines: &[Line]) -> Result<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
 
     fn run(per_s: f64, cpu: f64) -> Run {
@@ -285,10 +293,13 @@ mod tests {
             cpu_s_per_million: cpu,
             peak_mib: per_s as u64,
             services_cpu_s_per_million: BTreeMap::from([("kafka", cpu * 2.0)]),
+            network_bytes_per_record: 900.0,
+            stored_bytes_per_record: BTreeMap::from([("clickhouse", 60.0)]),
         }
     }
 
-    fn line(cpu: f64) -> Line {
+    /// A line of analytics against its floor: 120 records per second, at 0.8 of the floor's rate.
+    pub fn line(cpu: f64) -> Line {
         let stage = Stage::named("analytics").unwrap();
         let rounds = [(100.0, 80.0), (200.0, 150.0), (120.0, 120.0)]
             .map(|(floor, ours)| Round { floor: run(floor, 1.0), ours: run(ours, cpu) });
@@ -306,6 +317,25 @@ mod tests {
         assert_eq!(cheap.ours_services_cpu_s_per_million["kafka"], 5.8);
         assert!(cheap.is_met);
         assert!(!line(3.1).is_met);
+    }
+
+    /// Other programs read these.
+    #[test]
+    fn results_have_their_names() {
+        let lines = serde_json::to_value([line(2.9)]).unwrap();
+        let line = &lines[0];
+        assert_eq!(line["stage"], "analytics");
+        assert_eq!(line["goal"], 0.75);
+        for name in
+            ["ours_per_s", "floor_per_s", "ratio", "ours_cpu_s_per_million", "floor_cpu_s_per_million"]
+        {
+            assert!(line[name].is_f64(), "{name}: {line}");
+        }
+        assert!(line["ours_peak_mib"].is_u64() && line["floor_peak_mib"].is_u64(), "{line}");
+        assert!(line["ours_services_cpu_s_per_million"]["kafka"].is_f64(), "{line}");
+        assert!(line["ours_network_bytes_per_record"].is_f64(), "{line}");
+        assert!(line["ours_stored_bytes_per_record"]["clickhouse"].is_f64(), "{line}");
+        assert_eq!(line["rounds"].as_array().unwrap().len(), 3);
     }
 
     #[test]

@@ -96,6 +96,8 @@ pub fn each_record(
         .set("enable.auto.commit", "false")
         .set("enable.partition.eof", "true")
         .set("fetch.message.max.bytes", "16777216")
+        // The end of a partition is told by a fetch that finds nothing new, and waits for it so long.
+        .set("fetch.wait.max.ms", "20")
         .create()?;
     let metadata = consumer.fetch_metadata(Some(topic), REQUEST_TIMEOUT)?;
     let partitions = metadata.topics().first().map_or(0, |t| t.partitions().len());

@@ -1,0 +1,256 @@
+//! One run of the benchmark: stage after stage, round after round, and what is written down of it.
+
+use super::{
+    Against, Args, FRESHNESS, compare,
+    estimate::{self, Plan},
+    freshness::{self, Freshness, Load},
+    inputs::Inputs,
+    measure::{self, Job, Round},
+    peer::{PEERS, Peer},
+    plot,
+    profile::{Profile, Profiler},
+    report::{self, Line},
+    room,
+    stage::{Content, Floor, Stage},
+};
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::{
+    collections::HashSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// Inputs, logs and what processes leave.
+pub const FOLDER: &str = ".claims/bench";
+/// Stages and peers, for programs.
+pub const RESULTS: &str = "target/bench/results.json";
+const FRESHNESS_RESULTS: &str = "target/bench/freshness.json";
+const TABLE: &str = "benches/RESULTS.md";
+const PLOTS: &str = "benches/plots";
+const PROFILES: &str = "target/bench/profiles";
+/// Preparing and settling of freshness, beside its span.
+const FRESHNESS_AROUND: Duration = Duration::from_secs(40);
+/// Of freshness; at half the rate of `all-processors` where that was measured in the same run …
+const FRESHNESS_LOAD: Load =
+    Load { rate_per_s: 1_000, warm_up: Duration::from_secs(5), span: Duration::from_secs(60) };
+/// … and for whether it works at all.
+const TINY_FRESHNESS_LOAD: Load =
+    Load { rate_per_s: 100, warm_up: Duration::from_secs(1), span: Duration::from_secs(3) };
+const FRESHNESS_PARTITIONS: i32 = 6;
+/// Enough for several batches, and for a rate that says nothing.
+const TINY_EVENTS: u64 = 6_000;
+
+/// What is measured, and what came of it so far.
+pub struct Session<'a> {
+    args: &'a Args,
+    root: &'a Path,
+    folder: PathBuf,
+    inputs: Inputs,
+    /// Rounds begun; makes names their own.
+    number: u32,
+    lines: Vec<Line>,
+}
+
+impl<'a> Session<'a> {
+    /// A run in a checkout.
+    pub fn new(args: &'a Args, root: &'a Path) -> Self {
+        let folder = root.join(FOLDER);
+        Self { args, root, folder, inputs: Inputs::default(), number: 0, lines: Vec::new() }
+    }
+
+    /// Measures stages one after the other. After each of them the results so far are written.
+    pub async fn measure(&mut self, chosen: &[&'static Stage]) -> Result<()> {
+        for (done, &stage) in chosen.iter().enumerate() {
+            let (has_floor, peers) = self.opponents(stage);
+            if !has_floor && peers.is_empty() {
+                continue;
+            }
+            self.make_inputs(stage).await.with_context(|| stage.name.to_owned())?;
+            if has_floor {
+                self.against_floor(stage).await?;
+            }
+            for peer in peers {
+                self.against_peer(stage, peer).await?;
+            }
+            if self.args.profile {
+                self.profile(stage).await.with_context(|| format!("{}, profiled", stage.name))?;
+            }
+            if !self.args.tiny {
+                report::write_json(&self.root.join(RESULTS), &self.lines)?;
+            }
+            let is_read_again = chosen.iter().skip(done + 1).any(|later| later.content == stage.content);
+            if !is_read_again {
+                self.inputs.forget(stage.content).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What was measured so far.
+    pub fn lines(&self) -> &[Line] {
+        &self.lines
+    }
+
+    /// Says how long it will take, by the pace of the last run where there is one.
+    pub fn tell_estimate(&self, chosen: &[&'static Stage]) {
+        if self.args.tiny {
+            return;
+        }
+        let earlier = compare::read(&self.root.join(RESULTS)).unwrap_or_default();
+        let mut made = HashSet::new();
+        let plans: Vec<Plan> = chosen.iter().flat_map(|&stage| self.plans(stage, &mut made)).collect();
+        let mut time: Duration = plans.iter().map(|&plan| estimate::of(plan, &earlier)).sum();
+        if self.args.names(FRESHNESS) && self.args.against.contains(&Against::Floors) {
+            time += FRESHNESS_AROUND + FRESHNESS_LOAD.warm_up + FRESHNESS_LOAD.span;
+        }
+        println!("this will take about {} on two cores", estimate::minutes(time));
+    }
+
+    /// The rounds of a stage, against its floor and its peers. `made` are inputs that will be there.
+    fn plans(&self, stage: &'static Stage, made: &mut HashSet<(Content, u64)>) -> Vec<Plan> {
+        let (has_floor, peers) = self.opponents(stage);
+        let ours = events(self.args, stage);
+        let theirs = match stage.floor {
+            Floor::Smaller { divisor, .. } => ours / divisor,
+            _ => ours,
+        };
+        let floor = has_floor.then_some((stage.name, theirs));
+        let names = floor.into_iter().chain(peers.iter().map(|peer| (peer.name, ours)));
+        let plan = |(name, theirs)| {
+            let rounds = self.rounds(stage);
+            let made = if made.insert((stage.content, ours)) { ours } else { 0 };
+            Plan { stage: stage.name, name, rounds: rounds.0 + rounds.1, ours, theirs, made }
+        };
+        names.map(plan).collect()
+    }
+
+    /// Rounds that warm up, and rounds that count.
+    fn rounds(&self, stage: &Stage) -> (u32, u32) {
+        if self.args.tiny { (0, 1) } else { (1, self.args.rounds.unwrap_or(stage.rounds)) }
+    }
+
+    /// Whether a stage is held against its floor, and against which peers.
+    fn opponents(&self, stage: &Stage) -> (bool, Vec<&'static Peer>) {
+        let peers = PEERS.iter().filter(|peer| peer.stage == stage.name && self.args.has_peer(peer.name));
+        (self.args.against.contains(&Against::Floors), peers.collect())
+    }
+
+    async fn make_inputs(&mut self, stage: &Stage) -> Result<()> {
+        let events = events(self.args, stage);
+        self.inputs.make(stage.content, events, stage.partitions, &self.folder).await?;
+        if let Floor::Smaller { divisor, partitions } = stage.floor {
+            self.inputs.make(stage.content, events / divisor, partitions, &self.folder).await?;
+        }
+        Ok(())
+    }
+
+    async fn against_floor(&mut self, stage: &'static Stage) -> Result<()> {
+        let events = events(self.args, stage);
+        let input = self.inputs.get(stage.content, events, stage.partitions)?;
+        let smaller = match stage.floor {
+            Floor::Smaller { divisor, partitions } => {
+                Some(self.inputs.get(stage.content, events / divisor, partitions)?)
+            }
+            _ => None,
+        };
+        let round = async |number| measure::round(stage, input, smaller, number).await;
+        let rounds = rounds(stage.name, self.rounds(stage), &mut self.number, round).await?;
+        self.lines.extend(line(self.args, stage.name, || Line::of(stage, input.records, rounds))?);
+        Ok(())
+    }
+
+    async fn against_peer(&mut self, stage: &'static Stage, peer: &'static Peer) -> Result<()> {
+        let input = self.inputs.get(stage.content, events(self.args, stage), stage.partitions)?;
+        peer.build(&self.folder).with_context(|| format!("build {}", peer.name))?;
+        let round = async |number| peer.round(input, number).await;
+        let rounds = rounds(peer.name, self.rounds(stage), &mut self.number, round).await?;
+        self.lines.extend(line(self.args, peer.name, || Line::of_peer(stage, peer, input.records, rounds))?);
+        Ok(())
+    }
+
+    /// One round more of ours alone. What grows with its input is another stage's work, profiled there.
+    async fn profile(&mut self, stage: &'static Stage) -> Result<()> {
+        if matches!(stage.floor, Floor::Smaller { .. }) {
+            return Ok(());
+        }
+        self.number += 1;
+        let input = self.inputs.get(stage.content, events(self.args, stage), stage.partitions)?;
+        let profiler = Profiler::new(stage.name, &self.root.join(PROFILES), &self.folder.join("profiles"))?;
+        measure::of_ours(&Job::of(stage, input, self.number, "profile").with(&profiler)).await?;
+        profiler.finish()?.iter().for_each(Profile::print);
+        Ok(())
+    }
+
+    /// At half of what all processors together can do.
+    pub async fn measure_freshness(&self) -> Result<Freshness> {
+        let all = self.lines.iter().find(|line| line.stage == "all-processors");
+        let rate_per_s = all.map_or(FRESHNESS_LOAD.rate_per_s, |line| (line.ours_per_s / 2.0) as u64);
+        let load = if self.args.tiny { TINY_FRESHNESS_LOAD } else { Load { rate_per_s, ..FRESHNESS_LOAD } };
+        let events = if self.args.tiny { TINY_EVENTS } else { load.events() + 1 };
+        let mut inputs = Inputs::default();
+        inputs.make(Content::AsHappened, events, FRESHNESS_PARTITIONS, &self.folder).await?;
+        let input = inputs.get(Content::AsHappened, events, FRESHNESS_PARTITIONS)?;
+        let freshness = freshness::measure(input, load).await.context(FRESHNESS)?;
+        inputs.forget(Content::AsHappened).await?;
+        if self.args.tiny {
+            println!("{FRESHNESS:<26} works");
+        } else {
+            println!("{}", report::freshness_table(&freshness));
+            report::write_json(&self.root.join(FRESHNESS_RESULTS), &freshness)?;
+        }
+        Ok(freshness)
+    }
+
+    /// The table and the pictures that are kept.
+    pub fn write_down(&self, freshness: &Freshness) -> Result<()> {
+        let heading =
+            format!("`cargo xtask bench`, {}; medians of the rounds. {}", today(), room::machine()?);
+        let file = self.root.join(TABLE);
+        report::write_table(&file, report::STAGES, &heading, &report::stages_table(&self.lines)?)?;
+        report::write_table(&file, report::FRESHNESS, &heading, &report::freshness_table(freshness))?;
+        for line in &self.lines {
+            let picture = format!("{}-{}.svg", line.stage, line.against);
+            plot::write(&self.root.join(PLOTS).join(picture), line)?;
+        }
+        Ok(())
+    }
+}
+
+fn events(args: &Args, stage: &Stage) -> u64 {
+    if args.tiny { TINY_EVENTS } else { args.events.unwrap_or(stage.events) }
+}
+
+/// Those that count; one before them warms up.
+async fn rounds(
+    name: &'static str,
+    (warm_up, wanted): (u32, u32),
+    number: &mut u32,
+    round: impl AsyncFn(u32) -> Result<Round>,
+) -> Result<Vec<Round>> {
+    let bar = ProgressBar::new(u64::from(warm_up + wanted)).with_prefix(name);
+    bar.set_style(ProgressStyle::with_template("{prefix:22} {bar:20} {pos}/{len} {elapsed}")?);
+    let mut rounds = Vec::new();
+    for _ in 0..warm_up + wanted {
+        *number += 1;
+        rounds.push(round(*number).await.context(name)?);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(rounds.split_off(warm_up as usize))
+}
+
+/// The line of some rounds; none of a tiny run, whose figures say nothing.
+fn line(args: &Args, name: &str, of_rounds: impl FnOnce() -> Result<Line>) -> Result<Option<Line>> {
+    if args.tiny {
+        println!("{name:<26} works");
+        return Ok(None);
+    }
+    let line = of_rounds().with_context(|| name.to_owned())?;
+    line.print();
+    Ok(Some(line))
+}
+
+fn today() -> String {
+    chrono::Utc::now().format("%Y-%m-%d").to_string()
+}
