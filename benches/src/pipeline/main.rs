@@ -35,6 +35,10 @@ use stage::{STAGES, Stage};
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 use xtask::services::layout::Layout;
 
+/// That of `claims`: floors and naive pipelines shall not be slower for want of it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A stage of another kind: it has ages instead of rates.
 const FRESHNESS: &str = "freshness";
 
