@@ -4,7 +4,7 @@
 //! beforehand. Whatever looks odd gives `None`, and the record goes that other way: what is refused, and in which
 //! words, is decided there alone.
 
-use super::{AMOUNT_SCALE, wire::AGGREGATE_TYPE};
+use super::{AGGREGATE_TYPE, AMOUNT_SCALE};
 use crate::events::*;
 use rust_decimal::Decimal;
 use serde_json::Value;
