@@ -24,7 +24,9 @@ pub async fn run(namespace: &Namespace) -> Result<()> {
         ..ClickHouseConfig::default()
     };
     schema::apply(&config).await?;
-    let client = schema::database_client(&config).with_setting("async_insert", "0");
+    let client = schema::database_client(&config)
+        .with_setting("async_insert", "0")
+        .with_setting("optimize_on_insert", "0");
     let insert = |range: Range<usize>| insert(client.clone(), Arc::clone(&rows), range);
     pump::pump(namespace, batch_records, BATCHES_IN_FLIGHT, insert).await
 }

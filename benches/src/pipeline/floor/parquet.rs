@@ -24,7 +24,7 @@ use std::{
 
 /// Rows that the encoder takes at once, as the product's.
 const WRITE_BATCH_ROWS: usize = 4_096;
-const ZSTD_LEVEL: i32 = 3;
+const ZSTD_LEVEL: i32 = 1;
 const FILES: &str = "floor";
 
 /// A file for every partition of a batch, synced, as the product's.
@@ -99,6 +99,9 @@ fn properties() -> Result<WriterProperties> {
     }
     for name in [KEY, VALUE, EVENT_ID, SALT, CONTENT_HASH, CHAIN_HASH] {
         builder = builder.set_column_dictionary_enabled(name.into(), false);
+    }
+    for name in [SALT, CONTENT_HASH, CHAIN_HASH] {
+        builder = builder.set_column_compression(name.into(), Compression::UNCOMPRESSED);
     }
     Ok(builder.build())
 }
