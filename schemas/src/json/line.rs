@@ -381,6 +381,8 @@ mod tests {
         #[test]
         fn an_amount_is_read_as_by_the_longer_way(text in "-?[0-9]{0,16}(\\.[0-9]{0,6})?") {
             let (short, long) = (plain_amount(&text), parse_amount(&text));
+            // A longer one is left to the other reader.
+            let long = long.filter(|_| text.len() <= MAX_AMOUNT_BYTES);
             prop_assert_eq!(short.map(|a| (a, a.scale())), long.map(|a| (a, a.scale())), "{}", text);
         }
     }
