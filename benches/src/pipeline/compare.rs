@@ -53,7 +53,9 @@ pub fn compare(earlier: &[Earlier], now: &[Line]) -> Result<String> {
         };
         compared += 1;
         let difference = ratio / before.ratio - 1.0;
-        let is_apart = difference.abs() > TOLERANCE;
+        // Of two ratios of 0 the difference is no number: nothing worked, so nothing agrees.
+        let agrees = difference.abs() <= TOLERANCE;
+        let is_apart = !agrees;
         let size = if before.records == line.records { "" } else { ", other number of records" };
         let verdict = if is_apart { "  TOO FAR APART" } else { "" };
         writeln!(
@@ -103,6 +105,15 @@ mod tests {
         assert!(error.contains("-15.8%  TOO FAR APART"), "{error}");
         assert!(error.ends_with("1 of 1 ratios differ by more than 15 %: analytics against clickhouse"));
         assert!(compare(&[earlier(0.69)], &[line(2.0)]).is_err());
+    }
+
+    #[test]
+    fn ratios_of_nothing_do_not_agree() {
+        let mut now = line(2.0);
+        now.ratio = 0.0;
+        let error = compare(&[earlier(0.0)], &[now]).unwrap_err().to_string();
+        assert!(error.contains("TOO FAR APART"), "{error}");
+        assert!(compare(&[earlier(0.0)], &[line(2.0)]).is_err());
     }
 
     #[test]

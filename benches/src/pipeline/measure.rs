@@ -47,7 +47,7 @@ pub async fn round(stage: &Stage, input: &Input, smaller: Option<&Input>, number
             run.with_context(|| format!("{name}, as floor"))?
         }
     };
-    let ours = of_ours(&Job::of(stage, input, number, "ours")).await.context("ours")?;
+    let ours = of_ours(&Job::of(stage, input, number, "ours").weighed()).await.context("ours")?;
     Ok(Round { floor, ours })
 }
 
@@ -82,13 +82,20 @@ pub struct Job<'a> {
     input: &'a Input,
     name: String,
     profiler: Option<&'a Profiler>,
+    is_weighed: bool,
 }
 
 impl<'a> Job<'a> {
     /// A stage on an input; `role` and `number` make its names its own.
     pub fn of(stage: &Stage, input: &'a Input, number: u32, role: &str) -> Self {
         let name = format!("bench_{role}_{number}");
-        Self { ours: stage.ours, settings: stage.settings, input, name, profiler: None }
+        Self { ours: stage.ours, settings: stage.settings, input, name, profiler: None, is_weighed: false }
+    }
+
+    /// The same, and what it leaves on disk is looked at, which takes some seconds.
+    fn weighed(mut self) -> Self {
+        self.is_weighed = true;
+        self
     }
 
     /// The same, profiled.
@@ -100,7 +107,7 @@ impl<'a> Job<'a> {
 
 /// A run of ours, verified.
 pub async fn of_ours(job: &Job<'_>) -> Result<Run> {
-    let Job { ours, input, name, profiler, .. } = job;
+    let Job { ours, input, name, profiler, is_weighed, .. } = job;
     let namespace = match ours {
         Ours::Ingest | Ours::Http => input.apart(name)?,
         Ours::Fold | Ours::Run(_) => input.round(name)?,
@@ -114,10 +121,12 @@ pub async fn of_ours(job: &Job<'_>) -> Result<Run> {
         Ours::Run(processors) => processors_together(&namespace, job, processors)?,
     };
     ours::verify(*ours, &namespace, input).await?;
-    let processors: &[&str] = if let Ours::Run(processors) = ours { processors } else { &[] };
-    let per_record = |bytes: u64| bytes as f64 / input.records.max(1) as f64;
-    let stored = stored::bytes(&namespace, processors).await?;
-    run.stored_bytes_per_record = stored.into_iter().map(|(at, bytes)| (at, per_record(bytes))).collect();
+    if *is_weighed {
+        let processors: &[&str] = if let Ours::Run(processors) = ours { processors } else { &[] };
+        let per_record = |bytes: u64| bytes as f64 / input.records.max(1) as f64;
+        let stored = stored::bytes(&namespace, processors).await?;
+        run.stored_bytes_per_record = stored.into_iter().map(|(at, bytes)| (at, per_record(bytes))).collect();
+    }
     remove(&namespace).await?;
     Ok(run)
 }

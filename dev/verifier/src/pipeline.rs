@@ -333,8 +333,37 @@ fn tail(path: &Path, lines: usize) -> String {
 mod tests {
     use super::*;
 
+    /// Of 1 KiB each: more than a pipe holds, and the reader's buffer.
+    const MANY_LINES: u64 = 4_096;
+
     #[test]
     fn a_command_goes_no_further_than_its_lines_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let noted = folder.path().join("noted");
+        // A byte in the file for every line that it got rid of.
+        let script = format!(
+            "n=0; while [ $n -lt {MANY_LINES} ]; do n=$((n+1)); printf '%01023d\\n' $n; echo >> \"$0\"; done"
+        );
+        let mut lines =
+            OutputLines::of(Command::new("sh").args(["-c", script.as_str()]).arg(&noted)).unwrap();
+        let lines_noted = || std::fs::metadata(&noted).map_or(0, |file| file.len());
+        assert_eq!(lines.next().unwrap().unwrap().trim_start_matches('0'), "1");
+        let mut before = 0;
+        let waits_at = loop {
+            std::thread::sleep(Duration::from_millis(300));
+            let now = lines_noted();
+            if now > 0 && now == before {
+                break now;
+            }
+            before = now;
+        };
+        assert!(waits_at < MANY_LINES, "all {waits_at} lines are written, and one was read");
+        assert_eq!(lines.count() as u64, MANY_LINES - 1);
+        assert_eq!(lines_noted(), MANY_LINES);
+    }
+
+    #[test]
+    fn a_command_ends_with_its_reader() {
         let mut lines = OutputLines::of(Command::new("seq").arg("1000000000")).unwrap();
         let first: Vec<String> = lines.by_ref().take(3).collect::<std::io::Result<_>>().unwrap();
         assert_eq!(first, ["1", "2", "3"]);

@@ -207,7 +207,9 @@ pub async fn apply(config: &ClickHouseConfig) -> Result<(), SchemaError> {
         tracing::warn!(
             database = config.database,
             remedy,
-            "event_log was made by an older build: each row costs ClickHouse about three times what it could"
+            "event_log was made by an older build: each row costs ClickHouse about three times what it could. Run the \
+             remedy only when every analytics processor of this database is of this build or a newer one: older builds \
+             refuse the table afterwards"
         );
     }
     Ok(())
@@ -215,7 +217,7 @@ pub async fn apply(config: &ClickHouseConfig) -> Result<(), SchemaError> {
 
 /// Checks that the columns of the table are those of the rows: RowBinary has no names, so a table that somebody altered
 /// would take wrong values in silence. Answers with the statement that makes an older build's table as cheap to write
-/// to as this build's, if it is one.
+/// to as this build's, if it is one; older builds refuse the table once that was run.
 pub async fn verify(config: &ClickHouseConfig, client: &Client) -> Result<Option<String>, SchemaError> {
     let session = Session { config, client: client.clone() };
     let found: Vec<ColumnType> = session

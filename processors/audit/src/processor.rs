@@ -56,7 +56,7 @@ impl TrailEnds {
         self.lock().remove(&partition);
     }
 
-    /// The offset that the trail of a partition needs next; `None`: nobody has looked.
+    /// The offset that the trail of a partition needs next (0: it is empty); `None`: nobody has looked.
     pub fn next_offset(&self, partition: i32) -> Option<i64> {
         self.lock().get(&partition).map(|end| end.last_offset.map_or(0, |offset| offset.saturating_add(1)))
     }
@@ -117,9 +117,12 @@ impl Processor for AuditProcessor {
 
     fn assigned(&mut self, partition: i32, next_offset: Option<i64>) -> Result<Option<i64>, ProcessError> {
         self.committed.remove(&partition);
-        let (Some(committed), Some(needed)) = (next_offset, self.ends.next_offset(partition)) else {
-            return Ok(next_offset);
+        let Some(committed) = next_offset else {
+            // A trail goes on from its end, also where the group's offset is gone; an empty one begins with what is left.
+            let needed = self.ends.next_offset(partition);
+            return Ok(needed.filter(|&needed| needed > 0));
         };
+        let Some(needed) = self.ends.next_offset(partition) else { return Ok(next_offset) };
         if needed < committed {
             self.committed.insert(partition, committed);
         }

@@ -132,3 +132,13 @@ fn a_trail_that_is_ahead_or_level_reads_on_from_the_commit() {
         assert_eq!(driver.close_batch().unwrap().unwrap().rows.len(), 1);
     }
 }
+
+#[test]
+fn a_trail_needs_its_next_offset_also_where_nothing_is_committed() {
+    for (end, needed) in [(Some(9), Some(10)), (None, None)] {
+        let ends = TrailEnds::default();
+        ends.set(2, end);
+        assert_eq!(processor(&ends).assigned(2, None), Ok(needed), "{end:?}");
+    }
+    assert_eq!(processor(&TrailEnds::default()).assigned(2, None), Ok(None), "nobody has looked");
+}

@@ -79,6 +79,18 @@ fn offsets_must_ascend_and_there_must_be_some() {
 }
 
 #[test]
+fn a_segment_is_of_one_partition() {
+    let (ours, other) = (entries(0, 10, 1), entries(1, 20, 1));
+    let refused = Segment::append("t", &Head::empty("t", 0), &[&ours[0], &other[0]], 0).unwrap_err();
+    assert!(refused.to_string().contains("offset 20 is of partition 1, others are of 0"), "{refused}");
+    let (meta, bytes) = append(&Head::empty("t", 0), &entries(0, 0, 3));
+    let mut records = read(bytes);
+    records[2].entry.partition = 1;
+    let refused = Segment::rewrite("t", 0, meta.previous_hash, &records).unwrap_err();
+    assert!(refused.to_string().contains("is of partition 1, others are of 0"), "{refused}");
+}
+
+#[test]
 fn the_end_of_the_file_tells_what_it_is_and_which_claims_it_may_hold() {
     let (meta, bytes) = append(&Head::empty("t", 0), &entries(0, 0, 2_000));
     let tail = bytes.slice(bytes.len() - 16 * 1024..);

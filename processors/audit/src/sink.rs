@@ -28,11 +28,14 @@ use std::{
     sync::{Mutex, PoisonError},
     time::Instant,
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Partitions whose segments are on their way to the store at the same time: the disk syncs several at once, and a bucket
-/// takes its time to answer.
+/// Partitions whose segments are on their way to the store at the same time: the disk syncs several at once, and a
+/// bucket takes its time to answer.
 const MAX_CONCURRENT_PARTITIONS: usize = 16;
+/// Segments read and held at the same time, whole and with rows decoded of them: by a replay, which compares every
+/// record, and by an assignment.
+const MAX_CONCURRENT_READS: usize = 2;
 /// How often one batch may find its place in the chain taken before it is given up.
 const MAX_LOST_RACES: usize = 8;
 /// Offsets that an error message names.
@@ -49,6 +52,8 @@ pub struct AuditSink {
     refused: Option<RefusedLookup>,
     /// A turn for each segment that may be in memory before it is encoded: as many as there are processors.
     encoders: Semaphore,
+    /// A turn for each segment that may be in memory because it was read.
+    readers: Semaphore,
 }
 
 impl AuditSink {
@@ -56,7 +61,8 @@ impl AuditSink {
     pub fn new(store: SegmentStore, topic: String, ends: TrailEnds) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let encoders = Semaphore::new(processors);
-        Self { store, topic, ends, heads: Mutex::default(), refused: None, encoders }
+        let readers = Semaphore::new(MAX_CONCURRENT_READS);
+        Self { store, topic, ends, heads: Mutex::default(), refused: None, encoders, readers }
     }
 
     /// The same, which asks the dead letters for what is rightly missing at the end of a trail.
@@ -86,7 +92,7 @@ impl AuditSink {
         let (head, appended_at_ms) = match last {
             None => (Head::empty(&self.topic, partition), None),
             Some(sequence) => {
-                let file = self.segment(partition, sequence).await?;
+                let (file, _turn) = self.segment(partition, sequence).await?;
                 let last =
                     file.records(Columns::WithoutRaw).map_err(|e| self.damaged(partition, sequence, &e))?;
                 let last = last.last().transpose().map_err(|e| self.damaged(partition, sequence, &e))?;
@@ -107,14 +113,20 @@ impl AuditSink {
         Ok((head, appended_at_ms))
     }
 
-    async fn segment(&self, partition: i32, sequence: u64) -> Result<SegmentFile, SinkError> {
+    /// Reads a segment once it has a turn, which is held as long as the segment is: never ask for two.
+    async fn segment(
+        &self,
+        partition: i32,
+        sequence: u64,
+    ) -> Result<(SegmentFile, SemaphorePermit<'_>), SinkError> {
+        let turn = self.readers.acquire().await.map_err(|e| SinkError::Fatal(e.to_string()))?;
         let bytes = self.store.get(&self.topic, partition, sequence).await.map_err(|e| store_error(&e))?;
         let file = SegmentFile::open(bytes).map_err(|e| self.damaged(partition, sequence, &e))?;
         let meta = file.meta();
         if meta.topic != self.topic || meta.partition != partition || meta.sequence != sequence {
             return Err(self.damaged(partition, sequence, &"it belongs in another place"));
         }
-        Ok(file)
+        Ok((file, turn))
     }
 
     fn damaged(&self, partition: i32, sequence: u64, problem: &dyn std::fmt::Display) -> SinkError {
@@ -181,7 +193,8 @@ impl AuditSink {
         }
     }
 
-    /// Hashes and encodes a segment, on a thread for such work once one is free, and tells where the chain stands after it.
+    /// Hashes and encodes a segment, on a thread for such work once one is free, and tells where the chain stands
+    /// after it.
     async fn encode(
         &self,
         head: &Head,
@@ -209,7 +222,7 @@ impl AuditSink {
         let mut rest = entries;
         let mut missing = Vec::new();
         while !rest.is_empty() && sequence < head.next_sequence {
-            let file = self.segment(partition, sequence).await?;
+            let (file, _turn) = self.segment(partition, sequence).await?;
             let here = rest.partition_point(|entry| entry.offset <= file.meta().last_offset);
             let (here, later) = rest.split_at(here);
             self.compare_with(&file, here, &mut missing)
@@ -258,9 +271,9 @@ impl AuditSink {
 
     fn another_topic(&self, entry: &Entry, difference: &str) -> SinkError {
         SinkError::Fatal(format!(
-            "topic {} partition {} offset {}: {difference} differs from what the trail in {} holds. Either the topic was \
-             deleted and made anew, or this is another cluster (then give the audit an empty store, and keep this one), \
-             or the trail was tampered with (run `claims audit verify`)",
+            "topic {} partition {} offset {}: {difference} differs from what the trail in {} holds. Either the topic \
+             was deleted and made anew, or this is another cluster (then give the audit an empty store, and keep this \
+             one), or the trail was tampered with (run `claims audit verify`)",
             self.topic,
             entry.partition,
             entry.offset,
@@ -287,7 +300,10 @@ impl AuditSink {
             self.store.get_tail(&self.topic, partition, sequence).await.map_err(|e| store_error(&e))?;
         match SegmentTail::parse(tail.object_bytes, &tail.bytes) {
             Ok(Some(tail)) => Ok(tail.meta.last_offset),
-            Ok(None) => Ok(self.segment(partition, sequence).await?.meta().last_offset),
+            Ok(None) => {
+                let (file, _turn) = self.segment(partition, sequence).await?;
+                Ok(file.meta().last_offset)
+            }
             Err(error) => Err(self.damaged(partition, sequence, &error)),
         }
     }
@@ -359,7 +375,7 @@ impl Sink for AuditSink {
     }
 }
 
-/// Sees every one through, a few at a time, whatever becomes of the others: none is dropped half-way.
+/// Sees every one through, several at a time, whatever becomes of the others: none is dropped half-way.
 async fn all(work: Vec<BoxFuture<'_, Result<(), SinkError>>>) -> Result<(), SinkError> {
     worst(futures::stream::iter(work).buffer_unordered(MAX_CONCURRENT_PARTITIONS).collect().await)
 }

@@ -161,15 +161,42 @@ impl AtHand {
     pub fn close(&mut self, slot: Slot, batch_id: u64) {
         let held = &mut self.claims[slot as usize];
         (held.is_open, held.replayed, held.batch_id) = (false, false, Some(batch_id));
-        held.bytes = held.write.approximate_bytes() + OVERHEAD_BYTES;
+        held.bytes = held.write.approximate_bytes() + held.stood.heap_bytes() + OVERHEAD_BYTES;
         self.bytes += held.bytes;
     }
 
     /// The store holds the claims as this batch left them. Those that were not changed for longest go, until no more than
     /// `max_bytes` are held or nothing may go.
     pub fn stored(&mut self, batch_id: u64, slots: Vec<Slot>, max_bytes: usize) {
+        for &slot in &slots {
+            self.drop_written(slot, batch_id);
+        }
         self.named += slots.len();
         self.stored.push_back(Stored { batch_id, slots });
+        self.trim(max_bytes);
+        if self.named > 2 * self.slots.len() + MAX_NAMED_IN_VAIN {
+            self.tidy();
+        }
+    }
+
+    /// What the batch wrote of the claim beside its state isn't kept for its next events; unless a later batch changes the
+    /// claim, or the sink has it still.
+    fn drop_written(&mut self, slot: Slot, batch_id: u64) {
+        let held = &mut self.claims[slot as usize];
+        if held.batch_id != Some(batch_id) {
+            return;
+        }
+        let Some(write) = Arc::get_mut(&mut held.write) else { return };
+        let before = write.batch_bytes();
+        write.clear();
+        let freed = before.saturating_sub(write.batch_bytes()).min(held.bytes);
+        held.bytes -= freed;
+        self.bytes -= freed;
+    }
+
+    /// Lets go of claims that the store holds, those first that were not changed for longest, until no more than
+    /// `max_bytes` are held or nothing may go. Where there is nothing to do, it costs nothing.
+    pub fn trim(&mut self, max_bytes: usize) {
         while self.bytes > max_bytes {
             let Some(oldest) = self.stored.front_mut() else { break };
             let batch_id = oldest.batch_id;
@@ -181,9 +208,6 @@ impl AtHand {
             if self.claims[slot as usize].batch_id == Some(batch_id) {
                 self.forget(slot);
             }
-        }
-        if self.named > 2 * self.slots.len() + MAX_NAMED_IN_VAIN {
-            self.tidy();
         }
     }
 
@@ -205,6 +229,7 @@ impl AtHand {
         self.bytes -= std::mem::take(&mut held.bytes);
         held.batch_id = None;
         held.write = Arc::clone(&self.nobody);
+        held.stood = Stood::default();
         if let Ok(entry) = self.slots.find_entry(hash, |&known| known == slot) {
             entry.remove();
             self.free.push(slot);
@@ -220,6 +245,7 @@ impl AtHand {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use claims_runtime::Origin;
 
     /// A batch that changes these claims, as far as the store.
     fn batch(at_hand: &mut AtHand, id: u64, claims: &[usize], max_bytes: usize) {
@@ -272,6 +298,55 @@ mod tests {
         assert_eq!(held(&at_hand, 0..4), [1], "it is in a later batch");
         at_hand.stored(3, again, 0);
         assert_eq!((at_hand.len(), at_hand.bytes), (0, 0));
+    }
+
+    #[test]
+    fn with_less_room_what_was_changed_last_stays() {
+        let mut at_hand = AtHand::default();
+        batch(&mut at_hand, 1, &[0, 1], usize::MAX);
+        batch(&mut at_hand, 2, &[2, 3], usize::MAX);
+        let all = at_hand.bytes;
+        at_hand.trim(all);
+        assert_eq!(held(&at_hand, 0..4), [0, 1, 2, 3]);
+        at_hand.trim(all / 2);
+        assert_eq!(held(&at_hand, 0..4), [2, 3]);
+    }
+
+    #[test]
+    fn what_a_batch_wrote_goes_once_nobody_needs_it() {
+        let mut at_hand = AtHand::default();
+        let slot = at_hand.add(0, Claim::empty("t", "c"));
+        let closed_with = |at_hand: &mut AtHand, records: i64, id: u64| {
+            at_hand.open(slot);
+            let origins = (0..records).map(|offset| Origin { partition: 0, offset });
+            at_hand.get(slot).change().origins.extend(origins);
+            at_hand.close(slot, id);
+            at_hand.bytes
+        };
+        let small = closed_with(&mut at_hand, 0, 1);
+        let full = closed_with(&mut at_hand, 100, 2);
+        assert!(full >= small + 100 * size_of::<Origin>());
+        at_hand.stored(1, vec![slot], usize::MAX);
+        assert_eq!(
+            (at_hand.get(slot).write.origins.len(), at_hand.bytes),
+            (100, full),
+            "a later batch has it"
+        );
+        let sink = Arc::clone(&at_hand.get(slot).write);
+        at_hand.stored(2, vec![slot], usize::MAX);
+        assert_eq!((sink.origins.len(), at_hand.bytes), (100, full), "the sink has it still");
+        drop(sink);
+        at_hand.stored(2, vec![slot], usize::MAX);
+        assert_eq!((at_hand.get(slot).write.origins.capacity(), at_hand.bytes), (0, small));
+        // A few are not worth a new buffer for each batch; but it counts.
+        closed_with(&mut at_hand, 3, 3);
+        at_hand.stored(3, vec![slot], usize::MAX);
+        let write = &at_hand.get(slot).write;
+        let room = write.origins.capacity();
+        assert!(write.origins.is_empty() && room >= 3);
+        assert_eq!(at_hand.bytes, small + room * size_of::<Origin>());
+        at_hand.forget(slot);
+        assert_eq!(at_hand.bytes, 0);
     }
 
     #[test]

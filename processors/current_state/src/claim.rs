@@ -75,10 +75,10 @@ impl Claim {
             &state.source,
         ];
         size_of::<Self>()
-            + state.tenant_id.len()
-            + state.claim_id.len()
-            + strings.iter().map(|s| s.as_ref().map_or(0, String::len)).sum::<usize>()
-            + state.seen.len() * size_of::<claims_schemas::state::SeenVersion>()
+            + state.tenant_id.capacity()
+            + state.claim_id.capacity()
+            + strings.iter().map(|s| s.as_ref().map_or(0, String::capacity)).sum::<usize>()
+            + state.seen.capacity() * size_of::<claims_schemas::state::SeenVersion>()
             + self.history.heap_bytes()
     }
 

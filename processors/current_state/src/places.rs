@@ -177,8 +177,9 @@ impl Values {
 
     /// About what it holds in memory beside itself, in bytes.
     pub fn heap_bytes(&self) -> usize {
-        let strings = self.agents.iter().chain(&self.customers).map(|s| s.len() + 24).sum::<usize>();
-        strings + self.created.len() * 16
+        let texts = self.agents.iter().chain(&self.customers).map(String::capacity).sum::<usize>();
+        let strings = self.agents.capacity() + self.customers.capacity();
+        texts + strings * size_of::<String>() + self.created.capacity() * size_of::<Option<Timestamp>>()
     }
 
     fn agents_add(&mut self, agent: Option<&str>) {
@@ -255,6 +256,11 @@ impl Values {
 pub(crate) struct Stood(Values);
 
 impl Stood {
+    /// About what it holds in memory beside itself, in bytes.
+    pub fn heap_bytes(&self) -> usize {
+        self.0.heap_bytes()
+    }
+
     /// A batch is about to change a claim in this state.
     pub fn begin(&mut self, state: &ClaimState) {
         let Values { statuses, created, agents, customers } = &mut self.0;

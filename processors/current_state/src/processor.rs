@@ -31,6 +31,8 @@ pub const REASON_INVALID: &str = "invalid";
 /// Reason of dead letters: another event holds the same version of the same claim.
 pub const REASON_SUPERSEDED: &str = "superseded";
 
+/// Buffers with more room than this, in entries, are not kept for a claim's next batch.
+const MAX_KEPT_ENTRIES: usize = 8;
 /// About what a claim in a batch costs beside itself, in bytes: maps, places to delete, what the allocator adds.
 const OVERHEAD_BYTES: usize = 1_024;
 /// Claims that the store holds and that are kept in memory for their next events, in bytes, over all partitions.
@@ -189,7 +191,8 @@ impl Processor for CurrentState {
                 in_flight: VecDeque::new(),
             },
         );
-        // Without an offset reading begins at the log's start, which must not be behind what a store needs.
+        // Without an offset reading begins at the log's start, which must not be beyond what a store needs; where there is no
+        // store, what is left will do.
         Ok(match next_offset {
             Some(next_offset) => Some(next_offset.min(needed)),
             None => has_store.then_some(needed),
@@ -260,6 +263,10 @@ impl Processor for CurrentState {
             if partition.missing.is_empty() {
                 write.complete_now(&mut partition.store);
             }
+        }
+        // With each partition assigned there is less for those before it, whether or not they have batches.
+        for partition in self.partitions.values_mut() {
+            partition.at_hand.trim(max_recent_bytes);
         }
         write.commit().map_err(fatal)
     }
@@ -379,11 +386,12 @@ impl ClaimWrite {
         Self { partition, claim, left: Vec::new(), timeline: Vec::new(), origins: Vec::new() }
     }
 
-    /// Begins anew for another batch.
+    /// Begins anew for another batch. A buffer that grew goes: one busy batch is no reason to hold it ever after.
     pub(crate) fn clear(&mut self) {
-        self.left.clear();
-        self.timeline.clear();
-        self.origins.clear();
+        // Each batch makes its own.
+        self.left = Vec::new();
+        empty(&mut self.timeline);
+        empty(&mut self.origins);
     }
 
     /// Adds the event's timeline entry; of an erased claim only its erasure is told. Answers with the bytes held.
@@ -402,9 +410,26 @@ impl ClaimWrite {
 
     /// About what it holds in memory, in bytes.
     pub(crate) fn approximate_bytes(&self) -> usize {
-        let places: usize = self.left.iter().map(|place| size_of::<Place>() + place.key.len()).sum();
-        let timeline: usize = self.timeline.iter().map(TimelineEntry::approximate_bytes).sum();
-        self.claim.approximate_bytes() + places + timeline + self.origins.len() * size_of::<Origin>()
+        self.claim.approximate_bytes() + self.batch_bytes()
+    }
+
+    /// About what it holds beside the claim, in bytes, with the room of its buffers.
+    pub(crate) fn batch_bytes(&self) -> usize {
+        let places: usize = self.left.iter().map(|place| place.key.capacity()).sum();
+        let timeline: usize = self.timeline.iter().map(TimelineEntry::heap_bytes).sum();
+        places
+            + timeline
+            + self.left.capacity() * size_of::<Place>()
+            + self.timeline.capacity() * size_of::<TimelineEntry>()
+            + self.origins.capacity() * size_of::<Origin>()
+    }
+}
+
+fn empty<T>(entries: &mut Vec<T>) {
+    if entries.capacity() > MAX_KEPT_ENTRIES {
+        *entries = Vec::new();
+    } else {
+        entries.clear();
     }
 }
 
@@ -441,4 +466,34 @@ impl Counts {
 
 fn fatal(error: StoreError) -> ProcessError {
     ProcessError::Fatal(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::StoreIdentity;
+
+    #[test]
+    fn with_another_partition_the_first_keeps_half_as_much() {
+        const ROOM_BYTES: usize = 1 << 20;
+        let folder = tempfile::tempdir().unwrap();
+        let identity = StoreIdentity { topic: "t".into(), topic_id: "id".into(), partitions: 2 };
+        let store = StateStore::open(folder.path(), None, &identity).unwrap();
+        let mut processor =
+            CurrentState::new(SchemaCache::default(), store).with_max_recent_bytes(ROOM_BYTES);
+        processor.assigned(0, None).unwrap();
+        let at_hand = &mut processor.partitions.get_mut(&0).unwrap().at_hand;
+        let add = |n: usize| at_hand.add(0, Claim::empty("t", &format!("c{n:04}")));
+        let slots: Vec<Slot> = (0..2_000).map(add).collect();
+        for &slot in &slots {
+            at_hand.open(slot);
+            at_hand.close(slot, 1);
+        }
+        at_hand.stored(1, slots, ROOM_BYTES);
+        let alone = at_hand.len();
+        assert!(alone < 2_000);
+        processor.assigned(1, None).unwrap();
+        processor.batch_acknowledged(2, &[(1, 1)]).unwrap();
+        assert_eq!(processor.partitions[&0].at_hand.len(), alone / 2);
+    }
 }

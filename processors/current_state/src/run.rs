@@ -14,7 +14,7 @@ use claims_schemas::SchemaCache;
 use claims_topology::{
     Config, kafka,
     registry::{RegistryError, RegistryResolver, ensure_registered},
-    source::{describe, source_topic},
+    source::{SourceTopic, describe, source_topic},
 };
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -110,20 +110,7 @@ async fn prepare(
 
     let cache = SchemaCache::default();
     let resolver = RegistryResolver::new(config, cache.clone())?;
-    let identity = StoreIdentity {
-        topic: config.topics.events.clone(),
-        topic_id: events.topic_id.clone().unwrap_or_default(),
-        partitions: events.partitions,
-    };
-    let instance_id = settings.runtime.instance_id.as_deref();
-    let anew = if events.is_taken() { Anew::Taken } else { Anew::Refused };
-    let state_dir = Path::new(&settings.state_dir).join(NAME);
-    // After a stop and a start what was under way for the former run may have the store for a moment longer.
-    let store = (|| async { StateStore::open_again(&state_dir, instance_id, &identity, anew) })
-        .retry(backoff)
-        .when(|e| matches!(e, StoreError::StillOpen(_)))
-        .notify(waiting)
-        .await?;
+    let store = open_store(config, &events, backoff).await?;
     // The store's own word on the topic comes first: it is the more precise one.
     (|| tables.note_topic(&config.topics.events, &events))
         .retry(backoff)
@@ -138,6 +125,29 @@ async fn prepare(
     let lookup = RetriedLookup::new(config, Arc::clone(&store), retried.clone());
     let processor = CurrentState::new(cache, store).with_retried(retried);
     Ok((processor, CurrentStateSink::new(tables, publisher).with_retried(lookup), resolver))
+}
+
+/// Opens the local store for the topic as it is now.
+async fn open_store(
+    config: &Config,
+    events: &SourceTopic,
+    backoff: ExponentialBuilder,
+) -> Result<StateStore, StoreError> {
+    let settings = &config.current_state;
+    let identity = StoreIdentity {
+        topic: config.topics.events.clone(),
+        topic_id: events.topic_id.clone().unwrap_or_default(),
+        partitions: events.partitions,
+    };
+    let instance_id = settings.runtime.instance_id.as_deref();
+    let anew = if events.is_taken() { Anew::Taken } else { Anew::Refused };
+    let state_dir = Path::new(&settings.state_dir).join(NAME);
+    // After a stop and a start what was under way for the former run may have the store for a moment longer.
+    (|| async { StateStore::open_again(&state_dir, instance_id, &identity, anew) })
+        .retry(backoff)
+        .when(|e| matches!(e, StoreError::StillOpen(_)))
+        .notify(waiting)
+        .await
 }
 
 fn waiting<E: std::fmt::Display>(error: &E, pause: Duration) {

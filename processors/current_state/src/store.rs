@@ -4,12 +4,15 @@
 //! batch's claims and offsets are written in one atomic step, without waiting for the disk: after a power failure the
 //! store may be behind the committed offset, and the runtime then gives it the missing records again.
 
+mod held;
+
 use crate::claim::{Claim, UnreadableClaim};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions};
+use held::Held;
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 /// Version of what the store holds and of what the views are made of it. Another version needs a store and views of
@@ -147,29 +150,6 @@ pub struct PartitionStore {
     _held: Arc<Held>,
 }
 
-/// Folders of the slots whose locks this process has, or is about to give up.
-static HELD: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
-
-fn held() -> MutexGuard<'static, BTreeSet<PathBuf>> {
-    HELD.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Notes that this process has a slot, for as long as anything of it is left.
-struct Held(PathBuf);
-
-impl Held {
-    fn of(folder: &Path) -> Self {
-        held().insert(folder.to_owned());
-        Self(folder.to_owned())
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        held().remove(&self.0);
-    }
-}
-
 impl StateStore {
     /// Opens the store below `state_dir` and locks its slot: the one named by `instance_id`, or else the first free one.
     pub fn open(
@@ -203,7 +183,7 @@ impl StateStore {
             Some(id) => vec![parent.join(format!("instance-{}", safe_name(id)))],
             None => (0..MAX_SLOTS).map(|slot| parent.join(format!("slot-{slot}"))).collect(),
         };
-        if is_only && let Some(folder) = folders.iter().find(|folder| held().contains(*folder)) {
+        if is_only && let Some(folder) = folders.iter().find(|folder| Held::has(folder)) {
             return Err(StoreError::StillOpen(folder.clone()));
         }
         let mut in_use = StoreError::InUse(parent);
@@ -485,30 +465,5 @@ mod tests {
             StateStore::open(folder.path(), Some("pod/1"), &identity("a")),
             Err(StoreError::InUse(_))
         ));
-    }
-
-    #[test]
-    fn a_process_that_starts_again_gets_its_own_slot_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let open = || StateStore::open_again(folder.path(), None, &identity("a"), Anew::Refused);
-        let first = open().unwrap();
-        let own = first.folder().to_owned();
-        let partition = first.partition(3).unwrap();
-        // What was started with it may be at work still when the stage has ended.
-        let late = std::thread::spawn(move || {
-            std::thread::sleep(std::time::Duration::from_millis(100));
-            drop(partition);
-        });
-        drop(first);
-        assert!(matches!(open(), Err(StoreError::StillOpen(folder)) if folder == own));
-        late.join().unwrap();
-        let again = open().unwrap();
-        assert_eq!(again.folder(), own);
-        drop(again);
-        // Another process has taken it meanwhile.
-        let other = StateStore::open(folder.path(), None, &identity("a")).unwrap();
-        assert_eq!(other.folder(), own);
-        held().remove(&own);
-        assert_ne!(open().unwrap().folder(), own);
     }
 }

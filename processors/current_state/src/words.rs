@@ -38,7 +38,12 @@ impl TimelineEntry {
 
     /// About how much memory it holds, in bytes.
     pub fn approximate_bytes(&self) -> usize {
-        size_of::<Self>() + self.words.len() + self.actor.as_ref().map_or(0, String::len)
+        size_of::<Self>() + self.heap_bytes()
+    }
+
+    /// The same beside itself.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        self.words.capacity() + self.actor.as_ref().map_or(0, String::capacity)
     }
 }
 
@@ -141,12 +146,15 @@ fn agent<'a>(name: &'a str, id: &'a str) -> &'a str {
 
 fn cut(mut words: String) -> String {
     // As many bytes hold no more characters.
-    if words.len() <= MAX_WORDS_CHARS {
-        return words;
-    }
-    if let Some((at, _)) = words.char_indices().nth(MAX_WORDS_CHARS) {
+    if words.len() > MAX_WORDS_CHARS
+        && let Some((at, _)) = words.char_indices().nth(MAX_WORDS_CHARS)
+    {
         words.truncate(at);
         words.push('…');
+    }
+    // A long text that was cut would hold its whole room for as long as the entry lives.
+    if words.capacity() - words.len() > TYPICAL_WORDS_BYTES {
+        words.shrink_to_fit();
     }
     words
 }
@@ -257,8 +265,13 @@ mod tests {
 
     #[test]
     fn long_notes_are_cut_at_a_character() {
-        let note = ClaimNoteAdded { author: None, note: "é".repeat(2_000), kind: None };
+        let note = ClaimNoteAdded { author: None, note: "é".repeat(20_000), kind: None };
         let entry = TimelineEntry::of(&event(None, note));
+        assert!(
+            entry.approximate_bytes() < 2_000,
+            "what was cut off is not held: {}",
+            entry.words.capacity()
+        );
         assert_eq!(entry.words.chars().count(), MAX_WORDS_CHARS + 1);
         assert!(entry.words.ends_with('…'));
     }

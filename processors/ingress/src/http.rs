@@ -65,8 +65,8 @@ struct Health {
     kafka: &'static str,
 }
 
-/// Serves until `shutdown`; requests whose body arrives soon after it are finished. Kafka needn't be there yet: until it is, events are
-/// answered 503. `render` gives the metrics in Prometheus' text format.
+/// Serves until `shutdown`; requests whose body arrives soon after it are finished. Kafka needn't be there yet: until
+/// it is, events are answered 503. `render` gives the metrics in Prometheus' text format.
 pub async fn serve<F>(config: &Config, mut shutdown: Shutdown, render: F) -> Result<(), HttpError>
 where
     F: Fn() -> String + Clone + Send + Sync + 'static,

@@ -14,7 +14,8 @@ use std::{
 
 /// Rows taken per step; progress is told after each.
 const ROWS_PER_STEP: u64 = 512;
-/// A step ends earlier with so many bytes of rows, which bounds what is held of them at one time. Only a case of many
+/// A step ends earlier with so many bytes of rows, which bounds what is held at one time: the rows of a step, and what
+/// was made of four of them when importing into Kafka (three read ahead, one being handed over). Only a case of many
 /// rows is held as a whole.
 const ROW_BYTES_PER_STEP: usize = 4 * 1024 * 1024;
 
@@ -145,8 +146,8 @@ pub fn write_ndjson(out: &mut impl Write, event: &Event) -> io::Result<()> {
 }
 
 /// Reads `source` to its end into `target`. `counts` and the refused rows are told to `progress` after every few
-/// hundred rows; when the import ends early, `counts` holds what was done until then. `strict`: the first refused row ends
-/// the import, and nothing of the rows at or after it is emitted.
+/// hundred rows; when the import ends early, `counts` holds what was done until then. `strict`: the first refused row
+/// ends the import, and nothing of the rows at or after it is emitted.
 pub fn import(
     source: &mut dyn RowSource,
     target: &mut dyn Target,
@@ -171,8 +172,11 @@ pub fn import(
     }
 }
 
-/// An import into Kafka on threads of its own: one reads and makes records, the other hands them over. Returns when Kafka has acknowledged everything, or when it ended
-/// early; the counts are of what was handed over until then.
+/// An import into Kafka on threads of its own: one reads and makes records, the other hands them over. Returns when
+/// Kafka has acknowledged everything, or when it ended early; the counts are of what was handed over until then.
+///
+/// `recorded_at`, and which times lie in the future, go by the clock when a row is read. Kafka is given its events
+/// later: up to the delivery timeout later when the broker is stalled.
 pub async fn import_into_kafka(
     publisher: &Arc<Publisher>,
     source_name: &str,

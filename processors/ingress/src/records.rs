@@ -117,11 +117,13 @@ impl Records {
         })
     }
 
-    /// Keeps the first few.
+    /// Keeps the first few. Since nothing is appended after a failure, cutting off a record cuts off the failure that
+    /// came after it; one that no record is cut off before may be of an earlier row, and stays.
     pub fn truncate(&mut self, length: usize) {
         if let Some(first) = self.places.get(length) {
             self.bytes.truncate(first.start);
             self.places.truncate(length);
+            self.failure = None;
         }
     }
 
@@ -258,5 +260,20 @@ mod tests {
         assert_eq!(records.len(), 1);
         assert!(records.failure().unwrap().to_string().contains("can't be encoded"));
         assert_eq!(records.get(0).unwrap().key, events[0].record_key().as_bytes());
+    }
+
+    #[test]
+    fn a_failure_is_cut_off_with_the_record_before_it() {
+        let mut records = Records::new(FORMAT);
+        let mut events = generated();
+        events[3].version = u64::MAX;
+        events.iter().for_each(|event| records.push(&event.into()));
+        records.truncate(3);
+        assert!(records.failure().is_some(), "nothing was cut off");
+        records.truncate(2);
+        assert!(records.failure().is_none());
+        records.push(&(&events[4]).into());
+        assert_eq!(records.len(), 3);
+        assert_eq!(records.get(2).unwrap().key, events[4].record_key().as_bytes());
     }
 }

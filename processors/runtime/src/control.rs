@@ -229,7 +229,8 @@ pub struct Hosts(Arc<[String]>);
 impl Hosts {
     /// These names; one that begins with a dot stands for all names below it.
     pub fn new(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self(names.into_iter().map(|name| name.into().to_ascii_lowercase()).collect())
+        let plain = |name: String| name.strip_suffix('.').unwrap_or(&name).to_ascii_lowercase();
+        Self(names.into_iter().map(|name| plain(name.into())).collect())
     }
 
     /// Whether a request to this `host[:port]` may be meant for the server.

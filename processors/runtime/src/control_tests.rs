@@ -33,7 +33,7 @@ async fn process(access: Option<Access>) -> Process {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let access = access.unwrap_or(Access::of(address, false));
-    let hosts = Hosts::new(["Stage-1", ".stages.internal"]);
+    let hosts = Hosts::new(["Stage-1.", ".stages.internal."]);
     let app = status::router(String::new).merge(routes(control, access, hosts));
     let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
     Process { address, runs, trigger, stage, _server: server }

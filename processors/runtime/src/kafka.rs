@@ -252,6 +252,7 @@ pub(crate) fn removed_help(topic: &str, processor: &str, partition: i32, needed:
          {needed} on, but the log begins at {low}. Records were removed before this state had them (it is new, was lost, or \
          is behind). Nothing was skipped. A process whose state has them can take the partition; to do without them, \
          `claims replay {processor} --to-beginning` goes on from the oldest record there is, and docs/replay.md says what \
-         that leaves of the views"
+         that leaves of the views. If all there is was made from {low} on in the first place, and only the state of this \
+         process is missing, `claims replay {processor} --shift 0 --accept-log-start` goes on where it is"
     )
 }

@@ -151,7 +151,10 @@ impl<P: Processor> Pipeline<P> {
     ) -> Result<i64, AssignError> {
         let needed = self.processor.assigned(partition, committed)?;
         let log_start = log.offset;
-        if let Some(needed) = needed.filter(|&needed| needed < log_start && !log.is_accepted) {
+        // A group without an offset takes what is left, but not over state that is older than that: the offset may have
+        // expired, or never have come to be, while the state stayed.
+        let is_accepted = log.is_accepted && committed.is_some();
+        if let Some(needed) = needed.filter(|&needed| needed < log_start && !is_accepted) {
             return Err(AssignError::Removed { needed });
         }
         let from = committed.unwrap_or(log_start);
@@ -185,6 +188,11 @@ impl<P: Processor> Pipeline<P> {
             self.batcher.closed();
         }
         Ok(())
+    }
+
+    /// Whether the rows of a partition's records are dropped still, as its state is behind.
+    pub fn is_restoring(&self, partition: i32) -> bool {
+        self.restoring.contains_key(&partition)
     }
 
     /// Gives a record to the processor. An error is final.

@@ -43,6 +43,10 @@ pub trait Processor: Send + 'static {
     /// A partition was assigned; consumption starts at `next_offset` (`None`: no committed offset, from the
     /// beginning). Answers with the offset that the processor's own state needs next. If that is lower, the runtime
     /// gives the records in between first and drops their rows: they are in the views already, only the state isn't.
+    ///
+    /// With nothing committed reading begins at the start of the log, whatever the answer. It only tells whether that will
+    /// do: where the log begins after the offset that the state needs, the stage stops instead. `None` means that there is
+    /// no state, or that it needs whatever is left: it is never refused.
     fn assigned(&mut self, partition: i32, next_offset: Option<i64>) -> Result<Option<i64>, ProcessError> {
         let _ = partition;
         Ok(next_offset)
@@ -133,10 +137,13 @@ impl<R> Rows<R> {
         self.bytes
     }
 
-    /// Takes the rows and their origins (equally many), leaving none.
+    /// Takes the rows and their origins (equally many), leaving none, and room for as many: rows are not copied again and
+    /// again while the next batch grows.
     pub fn take(&mut self) -> (Vec<R>, Vec<Origin>) {
         self.bytes = 0;
-        (std::mem::take(&mut self.rows), std::mem::take(&mut self.origins))
+        let room = self.rows.len();
+        let rows = std::mem::replace(&mut self.rows, Vec::with_capacity(room));
+        (rows, std::mem::replace(&mut self.origins, Vec::with_capacity(room)))
     }
 
     /// Keeps only the rows whose origin satisfies `keep`.

@@ -161,6 +161,11 @@ pub enum Remark {
     CommittedBeforeLog,
     /// The committed offset is beyond the log's end: the topic was made anew, or has lost its end.
     CommittedBeyondLog,
+    /// What was before the log's first offset is done without from now on, as was asked for.
+    LogStartAccepted {
+        /// The log's first offset.
+        low: i64,
+    },
 }
 
 impl fmt::Display for Remark {
@@ -172,6 +177,7 @@ impl fmt::Display for Remark {
             Self::NothingCommitted => f.write_str("nothing committed so far"),
             Self::CommittedBeforeLog => f.write_str("committed offset has left the log"),
             Self::CommittedBeyondLog => f.write_str("committed offset is beyond the log"),
+            Self::LogStartAccepted { low } => write!(f, "does without what was before {low}"),
         }
     }
 }
@@ -193,7 +199,7 @@ pub struct PartitionMove {
     pub remarks: Vec<Remark>,
     /// The replay that the commit tells of; `None`: nothing is read again.
     pub replay: Option<ReplayNote>,
-    /// Where a log begins whose older records are done without: of a move to its start, or noted before.
+    /// Where a log begins whose older records are done without: of a move to its start, noted before, or asked for.
     pub begins_at: Option<i64>,
 }
 
@@ -238,6 +244,18 @@ impl ReplayPlan {
             }
         }
         Ok(Self { id, topic_id, moves })
+    }
+
+    /// The same plan, which also does without what was before the start of each log, wherever the target is. Takes the
+    /// facts that the plan was made from; logs that have lost nothing are left as they are.
+    pub fn accepting_log_start(mut self, facts: &[PartitionFacts]) -> Self {
+        for (planned, &PartitionFacts { low, .. }) in self.moves.iter_mut().zip(facts) {
+            if low > 0 {
+                planned.begins_at = Some(low);
+                planned.remarks.push(Remark::LogStartAccepted { low });
+            }
+        }
+        self
     }
 
     /// Records read again, at most.

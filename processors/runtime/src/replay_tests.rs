@@ -159,6 +159,21 @@ fn what_has_left_the_log_is_done_without_only_where_somebody_said_so() {
 }
 
 #[test]
+fn the_start_of_a_log_can_be_accepted_without_moving_an_offset() {
+    let known = [facts(0, Some(80), 40, 100), facts(1, Some(80), 0, 100)];
+    let plain = plan(ReplayTarget::Shift(0), None, &known);
+    let accepting = plain.clone().accepting_log_start(&known);
+    let notes = |plan: &ReplayPlan| -> Vec<_> {
+        plan.moves.iter().map(|planned| (planned.to, plan.note(planned).begins_at)).collect()
+    };
+    assert_eq!(notes(&plain), [(80, None), (80, None)]);
+    assert_eq!(notes(&accepting), [(80, Some(40)), (80, None)], "the second log has lost nothing");
+    assert_eq!(accepting.moves[0].remarks, [Remark::LogStartAccepted { low: 40 }]);
+    assert_eq!(accepting.moves[1], plain.moves[1]);
+    assert_eq!((accepting.records_again(), accepting.records_left_out()), (0, 0));
+}
+
+#[test]
 fn a_replay_within_a_replay_reaches_as_far_as_the_first() {
     let first = plan(ReplayTarget::Beginning, Some(100), &[facts(0, Some(80), 0, 100)]);
     assert_eq!(first.moves[0].replay.as_ref().unwrap().until, 80);

@@ -337,6 +337,12 @@ where
             let _ = reply.send(Err(error));
             return Ok(());
         }
+        // Said before its trace is written: nothing is begun that can't be gone on with.
+        let is_beginning = matches!(order, RetryOrder::Look | RetryOrder::Begin(_));
+        if is_beginning && self.pipeline.is_restoring(origin.partition) {
+            let _ = reply.send(Err(is_being_restored(origin.partition)));
+            return Ok(());
+        }
         match order {
             RetryOrder::Look => drop(reply.send(Ok(RetryAnswer::Ready))),
             RetryOrder::Begin(trace) => self.note(trace, RetryAnswer::Ready, "nothing was done", reply),
@@ -381,9 +387,7 @@ where
             RetryOffered::SchemaMissing(schema_id) => Ok(RetryAnswer::SchemaMissing(schema_id)),
             RetryOffered::NotAssigned => Err(RetryError::NotOwned { partition }),
             RetryOffered::NotReached => Err(RetryError::NotReached { partition, offset }),
-            RetryOffered::Restoring => {
-                Err(RetryError::NotNow(format!("the state of partition {partition} is being restored")))
-            }
+            RetryOffered::Restoring => Err(is_being_restored(partition)),
         };
         let _ = reply.send(answer);
         Ok(())
@@ -450,6 +454,10 @@ where
             });
         });
     }
+}
+
+fn is_being_restored(partition: i32) -> RetryError {
+    RetryError::NotNow(format!("the state of partition {partition} is being restored"))
 }
 
 /// Reads one record; blocks.

@@ -1,7 +1,7 @@
 //! Writer schemas by registry id.
 
 use super::{
-    CLAIM_EVENT_SCHEMA, CLAIM_STATE_SCHEMA, DecodeError, MAX_DEPTH, StateRecord, TRAILING_BYTES,
+    CLAIM_EVENT_SCHEMA, CLAIM_STATE_SCHEMA, DecodeError, MAX_DEPTH, StateRecord, TRAILING_BYTES, encode,
     evolution::{self, Reading},
     inspect::inspect,
     plain, unframe, wire,
@@ -122,7 +122,10 @@ impl Writer {
                 format!("is {name}, not a claim event or state of this product")
             })?;
         let reading = evolution::compare(ours, &schema);
-        let is_own_event = kind == Kind::Event && plain::is_same(CLAIM_EVENT_SCHEMA, schema_json);
+        // `plain` reads the layout that it was written for, which a build with another schema must not take for its own.
+        let is_own_event = encode::KNOWS_THE_SCHEMA
+            && kind == Kind::Event
+            && plain::is_same(CLAIM_EVENT_SCHEMA, schema_json);
         Ok(Self::Usable { kind, schema: Box::new(super::parse(schema_json)?), reading, is_own_event })
     }
 

@@ -1,8 +1,8 @@
 //! Reads events of a writer whose schema is this build's own, straight from the bytes.
 //!
 //! The way through serde asks for each field by its name and each branch by its full name; here the schema is known
-//! beforehand. Whatever looks odd gives `None`, and the record goes that other way: what is refused, and in which
-//! words, is decided there alone.
+//! beforehand (and `encode::KNOWS_THE_SCHEMA` says whether it still is this build's). Whatever looks odd gives
+//! `None`, and the record goes that other way: what is refused, and in which words, is decided there alone.
 
 use super::{AGGREGATE_TYPE, AMOUNT_SCALE};
 use crate::events::*;

@@ -37,6 +37,7 @@ impl Config {
         runtime_problems("analytics.runtime", &self.analytics.runtime, &mut found);
         runtime_problems("audit.runtime", &self.audit.runtime, &mut found);
         self.listen_problems(&mut found);
+        self.control_host_problems(&mut found);
         found.0
     }
 
@@ -175,6 +176,19 @@ impl Config {
             {
                 found.add(key, format!("{address} is taken by {other}"));
             }
+        }
+    }
+
+    fn control_host_problems(&self, found: &mut Problems) {
+        let key = "telemetry.control_hosts";
+        for name in &self.telemetry.control_hosts {
+            let is_named = !name.trim_matches('.').is_empty();
+            found.unless(is_named, key, || format!("{name:?} is no host name"));
+            found.unless(!name.contains([':', '/']), key, || {
+                format!(
+                    "{name:?} must be a host name alone, without port or scheme; addresses need not be listed"
+                )
+            });
         }
     }
 }
@@ -341,6 +355,8 @@ mod tests {
             ("current_state.cql.keyspace", |c| c.current_state.cql.keyspace = "a".repeat(49)),
             ("analytics.clickhouse.database", |c| c.analytics.clickhouse.database = "1a".into()),
             ("audit.store", |c| c.audit.store = String::new()),
+            ("telemetry.control_hosts", |c| c.telemetry.control_hosts = vec!["host-a:9102".into()]),
+            ("telemetry.control_hosts", |c| c.telemetry.control_hosts = vec![".".into()]),
             ("audit.runtime.resume_below_bytes", |c| {
                 c.audit.runtime.resume_below_bytes = c.audit.runtime.pause_above_bytes;
             }),

@@ -72,7 +72,8 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Appends `entries` of one partition, ascending by offset, to the chain at `head`, each with a fresh salt.
+    /// Appends `entries` of one partition, ascending by offset, to the chain at `head`, each with a fresh salt: the
+    /// sink's two steps ([`Gathered::new`] and [`Gathered::seal`]) in one, for tests and the benchmark's floor.
     pub fn append(
         topic: &str,
         head: &Head,
@@ -82,8 +83,9 @@ impl Segment {
         Gathered::new(entries)?.seal(topic, head, processed_at_ms)
     }
 
-    /// The segment that holds these records as they are: with their salts and hashes, erased ones without content.
-    /// Nothing is recomputed; `verify` tells whether they hold together.
+    /// The segment that holds these records of one partition as they are: with their salts and hashes, erased ones
+    /// without content. Nothing is recomputed; `verify` tells whether they hold together. So far only tests rewrite,
+    /// to tamper and to erase; the processor never changes a segment.
     pub fn rewrite(
         topic: &str,
         sequence: u64,
@@ -110,7 +112,7 @@ impl Segment {
             content_hash: digests(records.iter().map(|r| r.content_hash).collect())?,
             chain_hash: digests(records.iter().map(|r| r.chain_hash).collect())?,
         };
-        Gathered::of(records.iter().map(|record| &record.entry)).into_segment(meta, places)
+        Gathered::of(records.iter().map(|record| &record.entry))?.into_segment(meta, places)
     }
 
     /// What the file will say of itself.
@@ -137,21 +139,27 @@ fn no_record() -> SegmentError {
 }
 
 impl Gathered {
-    /// The columns of `entries`, all of one partition, none of them erased.
+    /// The columns of `entries`: at least one, all of one partition, none of them erased.
     pub fn new(entries: &[&Entry]) -> Result<Self, SegmentError> {
-        if entries.is_empty() {
-            return Err(no_record());
-        }
         match entries.iter().find(|entry| entry.content.is_none()) {
             Some(entry) => Err(SegmentError::Unwritable(format!("offset {} has no content", entry.offset))),
-            None => Ok(Self::of(entries.iter().copied())),
+            None => Self::of(entries.iter().copied()),
         }
     }
 
-    fn of<'a>(entries: impl Iterator<Item = &'a Entry> + Clone) -> Self {
+    fn of<'a>(entries: impl Iterator<Item = &'a Entry> + Clone) -> Result<Self, SegmentError> {
+        let Some(partition) = entries.clone().next().map(|entry| entry.partition) else {
+            return Err(no_record());
+        };
+        if let Some(other) = entries.clone().find(|entry| entry.partition != partition) {
+            return Err(SegmentError::Unwritable(format!(
+                "offset {} is of partition {}, others are of {partition}",
+                other.offset, other.partition
+            )));
+        }
         let columns = Columns(entries);
-        Self {
-            partition: columns.0.clone().next().map_or(0, |entry| entry.partition),
+        Ok(Self {
+            partition,
             kinds: columns.0.clone().map(|entry| entry.kind).collect(),
             offset: columns.numbers(|e| Some(e.offset)),
             appended_at: columns.times(|e| Some(e.appended_at_ms)),
@@ -170,7 +178,7 @@ impl Gathered {
             user_id: columns.text(|e| e.content.as_ref()?.user_id.as_deref()),
             source: columns.text(|e| e.content.as_ref()?.source.as_deref()),
             traceparent: columns.text(|e| e.content.as_ref()?.traceparent.as_deref()),
-        }
+        })
     }
 
     /// Gives every record its place in the chain at `head`, and a fresh salt.

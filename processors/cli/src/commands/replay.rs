@@ -47,6 +47,9 @@ pub struct ReplayArgs {
     /// Leave out unread records where the target is ahead of them
     #[arg(long)]
     allow_skip: bool,
+    /// Do without the records that were removed before each log's start, whatever the target
+    #[arg(long)]
+    accept_log_start: bool,
     /// Only show the plan
     #[arg(long, conflicts_with_all = ["restart", "wait"])]
     dry_run: bool,
@@ -183,10 +186,13 @@ impl Replay<'_> {
     async fn plan(&self, processor: &str) -> anyhow::Result<Planned> {
         let (id, target, rate) = (self.id.clone(), self.target, self.args.rate_limit);
         let (config, partitions) = (self.config.clone(), self.args.partitions.clone());
+        let accept_log_start = self.args.accept_log_start;
         let name = plan::known(processor)?;
-        tokio::task::spawn_blocking(move || plan::make(&config, name, id, target, rate, partitions.as_ref()))
-            .await?
-            .with_context(|| format!("planning the replay of {processor}"))
+        tokio::task::spawn_blocking(move || {
+            plan::make(&config, name, id, target, rate, partitions.as_ref(), accept_log_start)
+        })
+        .await?
+        .with_context(|| format!("planning the replay of {processor}"))
     }
 
     /// Whatever can't be done soundly, or was not asked for.

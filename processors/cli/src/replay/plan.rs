@@ -78,6 +78,7 @@ pub fn make(
     target: ReplayTarget,
     max_records_per_s: Option<u32>,
     only: Option<&PartitionSet>,
+    accept_log_start: bool,
 ) -> anyhow::Result<Planned> {
     let topic = config.topics.events.clone();
     let group = group_id(&config.kafka, processor);
@@ -108,7 +109,10 @@ pub fn make(
             }
         })
         .collect();
-    let plan = ReplayPlan::new(id, topic_id, target, max_records_per_s, &facts)?;
+    let mut plan = ReplayPlan::new(id, topic_id, target, max_records_per_s, &facts)?;
+    if accept_log_start {
+        plan = plan.accepting_log_start(&facts);
+    }
     let (records_again, records_left_out) = (plan.records_again(), plan.records_left_out());
     Ok(Planned {
         processor,

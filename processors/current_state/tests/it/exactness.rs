@@ -9,11 +9,14 @@ use claims_current_state::{
     places::{ListView, Place, places},
     store::{StateStore, StoreIdentity},
 };
-use claims_runtime::testing::{Driver, TestRecord};
+use claims_runtime::{
+    Batch,
+    testing::{Driver, TestRecord},
+};
 use claims_schemas::{Event, EventType, Timestamp, events::*};
 use proptest::prelude::*;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     path::Path,
     sync::Arc,
 };
@@ -169,10 +172,16 @@ fn compacted(log: &Log) -> Log {
     log.iter().filter(|(offset, e)| last(e.event_id) == Some(*offset)).cloned().collect()
 }
 
+/// Closed batches that wait for the sink, at most.
+const MAX_LAG: usize = 2;
+
 /// What happens before the run to the end.
 #[derive(Debug, Clone)]
 struct Mishap {
     batch_records: Vec<usize>,
+    /// Closed batches that wait for the sink.
+    lag: usize,
+    /// What becomes of the oldest closed batch; those behind it are lost.
     crash: Crash,
     store: StoreFate,
     /// Where the group's offset is set back to, as a part of what is committed.
@@ -227,14 +236,16 @@ impl World {
         Driver::new(CurrentState::new(schemas(), store).with_max_recent_bytes(self.max_recent_bytes))
     }
 
-    /// Runs over the log; without a crash to its end.
-    fn run(&mut self, log: &Log, batches: &[usize], crash: Option<Crash>) {
+    /// Runs over the log, with `lag` closed batches on their way to the sink while the next one is filled; without a
+    /// crash to its end.
+    fn run(&mut self, log: &Log, batches: &[usize], lag: usize, crash: Option<Crash>) {
         let mut driver = self.driver();
         let start = driver.assign(0, self.committed).unwrap();
         let mut records = log.iter().filter(|(offset, _)| *offset >= start).peekable();
         let mut sizes = batches.iter().copied().cycle();
         let stop_after = crash.map(|_| batches.len());
         let mut batch_number = 0;
+        let mut closed = VecDeque::new();
         while records.peek().is_some() {
             let size = sizes.next().unwrap_or(usize::MAX).max(1);
             for (offset, event) in records.by_ref().take(size) {
@@ -243,33 +254,50 @@ impl World {
                 driver.feed(record).unwrap();
             }
             batch_number += 1;
+            closed.extend(driver.close_batch().unwrap());
             let last = stop_after.is_some_and(|n| batch_number >= n);
             let crash = crash.filter(|_| last);
-            let Some(batch) = driver.close_batch().unwrap() else { continue };
-            if let Some(Crash::BeforeSink) = crash {
-                return;
+            if crash.is_none() && closed.len() <= lag {
+                continue;
             }
-            for row in &batch.rows {
-                self.tables.apply(row);
-                // A sink may still hold what the next batch changes, or may have let go of it.
-                let is_held = self.written.len().is_multiple_of(2);
-                self.written.push(if is_held { Arc::clone(row) } else { Arc::new(ClaimWrite::clone(row)) });
-            }
-            if let Some(Crash::AfterSink) = crash {
-                return;
-            }
-            driver.acknowledge(batch.id).unwrap();
-            if let Some(Crash::AfterStore) = crash {
-                return;
-            }
-            for (_, next_offset) in driver.committable() {
-                self.committed = Some(next_offset);
-            }
-            driver.commit();
+            let Some(oldest) = closed.pop_front() else { continue };
+            self.deliver(&mut driver, oldest, crash);
             if crash.is_some() {
                 return;
             }
         }
+        for batch in closed {
+            self.deliver(&mut driver, batch, None);
+        }
+    }
+
+    /// The batch goes to the sink, is acknowledged and committed, as far as the crash lets it.
+    fn deliver(
+        &mut self,
+        driver: &mut Driver<CurrentState>,
+        batch: Batch<Arc<ClaimWrite>>,
+        crash: Option<Crash>,
+    ) {
+        if let Some(Crash::BeforeSink) = crash {
+            return;
+        }
+        for row in batch.rows {
+            self.tables.apply(&row);
+            // A sink may still hold what the next batch changes, or may have let go of it.
+            let is_held = self.written.len().is_multiple_of(2);
+            self.written.push(if is_held { row } else { Arc::new(ClaimWrite::clone(&row)) });
+        }
+        if let Some(Crash::AfterSink) = crash {
+            return;
+        }
+        driver.acknowledge(batch.id).unwrap();
+        if let Some(Crash::AfterStore) = crash {
+            return;
+        }
+        for (_, next_offset) in driver.committable() {
+            self.committed = Some(next_offset);
+        }
+        driver.commit();
     }
 
     fn mishap(&mut self, log: &Log, mishap: &Mishap) {
@@ -277,7 +305,7 @@ impl World {
         if self.live().exists() {
             copy(&self.live(), &older);
         }
-        self.run(log, &mishap.batch_records, Some(mishap.crash));
+        self.run(log, &mishap.batch_records, mishap.lag, Some(mishap.crash));
         match mishap.store {
             StoreFate::Kept => {}
             StoreFate::Lost => std::fs::remove_dir_all(self.live()).unwrap(),
@@ -348,9 +376,10 @@ fn mishaps() -> impl Strategy<Value = Vec<Mishap>> {
         prop_oneof![2 => Just(StoreFate::Kept), 2 => Just(StoreFate::Lost), 1 => Just(StoreFate::Behind)];
     let reset = prop::option::weighted(0.4, 0.0..1.0);
     let zombie = prop::option::of(any::<prop::sample::Index>());
-    let one = (prop::collection::vec(1_usize..6, 1..5), crash, fate, reset, zombie).prop_map(
-        |(batch_records, crash, store, reset_to, zombie)| Mishap {
+    let one = (prop::collection::vec(1_usize..6, 1..5), 0..=MAX_LAG, crash, fate, reset, zombie).prop_map(
+        |(batch_records, lag, crash, store, reset_to, zombie)| Mishap {
             batch_records,
+            lag,
             crash,
             store,
             reset_to,
@@ -391,6 +420,7 @@ proptest! {
         copies in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..6),
         mishaps in mishaps(),
         batches in prop::collection::vec(1_usize..6, 1..4),
+        lag in 0..=MAX_LAG,
         max_recent_bytes in recent_bytes(),
     ) {
         for conflicting in conflicts {
@@ -407,7 +437,7 @@ proptest! {
         for mishap in &mishaps {
             world.mishap(&log, mishap);
         }
-        world.run(&log, &batches, None);
+        world.run(&log, &batches, lag, None);
         world.check(&log)?;
     }
 
@@ -420,6 +450,7 @@ proptest! {
         mishaps in mishaps(),
         after in mishaps(),
         batches in prop::collection::vec(1_usize..6, 1..4),
+        lag in 0..=MAX_LAG,
         max_recent_bytes in recent_bytes(),
     ) {
         let mut events = first.clone();
@@ -435,7 +466,7 @@ proptest! {
         for mishap in &after {
             world.mishap(&log, mishap);
         }
-        world.run(&log, &batches, None);
+        world.run(&log, &batches, lag, None);
         world.check(&log)?;
     }
 }

@@ -157,3 +157,22 @@ async fn a_new_group_begins_with_what_is_left_of_the_log() {
     running.stop().await;
     assert_eq!(sink.len(), 30);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn state_that_lacks_removed_records_is_refused_where_nothing_is_committed_too() {
+    let topic = Topic::new(1).await;
+    topic.send_numbers(0..50).await;
+    topic.delete_below(0, 20).await;
+    let sink = Recording::new();
+    let start = |needs| {
+        let processor = Plain { needs, ..Plain::new() };
+        Running::start(topic.config(quick()), processor, &sink, Registry::none())
+    };
+    let error = start(Some(10)).error().await.to_string();
+    assert!(error.contains("from offset 10 on, but the log begins at 20"), "{error}");
+    assert_eq!(sink.len(), 0);
+    let running = start(None);
+    until("all that is left", || topic.committed() == BTreeMap::from([(0, 50)])).await;
+    running.stop().await;
+    assert_eq!(sink.len(), 30);
+}
