@@ -124,23 +124,43 @@ fn data(data: &DataView<'_>) -> Result<(), ValidationError> {
 }
 
 fn created(data: &CreatedView<'_>) -> Result<(), ValidationError> {
-    id("data.customer_id", data.customer_id)?;
-    optional("data.customer_name", data.customer_name, text)?;
-    optional("data.customer_email", data.customer_email, text)?;
-    id("data.claim_type", data.claim_type)?;
-    optional("data.title", data.title, text)?;
-    text("data.description", data.description)?;
-    optional("data.product_id", data.product_id, id)?;
-    optional("data.order_id", data.order_id, id)?;
-    money("data.claimed.amount", "data.claimed.currency", data.claimed)
+    let CreatedView {
+        customer_id,
+        customer_name,
+        customer_email,
+        claim_type,
+        title,
+        description,
+        product_id,
+        order_id,
+        urgency: _,
+        claimed,
+    } = *data;
+    id("data.customer_id", customer_id)?;
+    optional("data.customer_name", customer_name, text)?;
+    optional("data.customer_email", customer_email, text)?;
+    id("data.claim_type", claim_type)?;
+    optional("data.title", title, text)?;
+    text("data.description", description)?;
+    optional("data.product_id", product_id, id)?;
+    optional("data.order_id", order_id, id)?;
+    money("data.claimed.amount", "data.claimed.currency", claimed)
 }
 
 fn resolved(data: &ResolvedView<'_>) -> Result<(), ValidationError> {
-    text("data.resolution", data.resolution)?;
-    id("data.resolution_type", data.resolution_type)?;
-    optional("data.customer_satisfaction", data.customer_satisfaction, id)?;
-    optional("data.replacement_tracking", data.replacement_tracking, id)?;
-    money("data.settled.amount", "data.settled.currency", data.settled)
+    let ResolvedView {
+        resolution,
+        resolution_type,
+        customer_satisfaction,
+        follow_up_required: _,
+        replacement_tracking,
+        settled,
+    } = *data;
+    text("data.resolution", resolution)?;
+    id("data.resolution_type", resolution_type)?;
+    optional("data.customer_satisfaction", customer_satisfaction, id)?;
+    optional("data.replacement_tracking", replacement_tracking, id)?;
+    money("data.settled.amount", "data.settled.currency", settled)
 }
 
 /// Ids, codes and labels: what keys, columns of few values and URLs are made of.

@@ -6,47 +6,139 @@ use anyhow::{Context, Result, bail, ensure};
 use std::{fs, path::Path, process::Command};
 use xtask::services::{self, ModeArgs};
 
-/// Sources and target folder of both builds. They are kept: a second run builds little.
+/// Sources and target folder of both builds. They are kept: a second run builds little. The folder is one of their own:
+/// Cargo takes a package for the same in whatever checkout it lies, and goes by the times of files, so that with a shared
+/// folder the checkout around it would find old builds fresh.
 const SOURCES: &str = "target/upgrade/sources";
 const TARGET: &str = "target/upgrade/target";
-/// What makes a build a newer one: a field more in new claims, known to the schema, to the types, and to a view: the
-/// timeline says it. In each file the second text takes the place of the first.
-const GROWTH: [(&str, &str, &str); 7] = [
+/// What makes a build a newer one: a field more in new claims, as a release would add it: to the schema, to the types and
+/// their views, to what reads and writes JSON and Avro, to what event ids are made of, and to the timeline, which says it.
+/// In each file the second text takes the place of the first.
+const GROWTH: [(&str, &[(&str, &str)]); 14] = [
     (
         "schemas/avro/claim_event.avsc",
-        r#"
+        &[(
+            r#"
       ]},
       {"type": "record", "name": "ClaimAssigned""#,
-        r#",
+            r#",
         {"name": "channel", "type": ["null", "string"], "default": null}
       ]},
       {"type": "record", "name": "ClaimAssigned""#,
+        )],
     ),
     (
         "schemas/src/events.rs",
-        "    pub claimed: Option<Money>,\n",
-        "    pub claimed: Option<Money>,\n    #[serde(default)]\n    pub channel: Option<String>,\n",
+        &[(
+            "    pub claimed: Option<Money>,\n",
+            "    pub claimed: Option<Money>,\n    #[serde(default)]\n    pub channel: Option<String>,\n",
+        )],
+    ),
+    (
+        "schemas/src/view.rs",
+        &[
+            (
+                "    pub claimed: Option<MoneyView<'a>>,\n",
+                "    pub claimed: Option<MoneyView<'a>>,\n    pub channel: Option<&'a str>,\n",
+            ),
+            (
+                "            claimed,\n        } = created;",
+                "            claimed,\n            channel,\n        } = created;",
+            ),
+            (
+                "claimed: claimed.as_ref().map(MoneyView::from),",
+                "claimed: claimed.as_ref().map(MoneyView::from), channel: channel.as_deref(),",
+            ),
+            (
+                "claimed: self.claimed.map(MoneyView::to_money),",
+                "claimed: self.claimed.map(MoneyView::to_money), channel: owned(self.channel),",
+            ),
+        ],
+    ),
+    (
+        "schemas/src/validate.rs",
+        &[
+            (
+                "        urgency: _,\n        claimed,\n",
+                "        urgency: _,\n        claimed,\n        channel,\n",
+            ),
+            (
+                "optional(\"data.order_id\", order_id, id)?;",
+                "optional(\"data.order_id\", order_id, id)?; optional(\"data.channel\", channel, id)?;",
+            ),
+        ],
+    ),
+    (
+        "schemas/src/codec/encode.rs",
+        &[
+            // It knows the schema, another one now.
+            ("== KNOWN_SCHEMA;", "!= KNOWN_SCHEMA;"),
+            ("        claimed,\n    } = *data;", "        claimed,\n        channel,\n    } = *data;"),
+            ("    money(claimed, out);", "    money(claimed, out);\n    optional(channel, out);"),
+        ],
+    ),
+    (
+        "schemas/src/codec/plain.rs",
+        &[(
+            "claimed: input.optional(Input::money)?,",
+            "claimed: input.optional(Input::money)?, channel: input.optional(Input::string)?,",
+        )],
     ),
     (
         "schemas/src/json/read.rs",
-        "claimed: data.money(\"claimed\")?,",
-        "claimed: data.money(\"claimed\")?, channel: data.optional(\"channel\", text)?,",
+        &[(
+            "claimed: data.money(\"claimed\")?,",
+            "claimed: data.money(\"claimed\")?, channel: data.optional(\"channel\", text)?,",
+        )],
     ),
-    ("processors/ingress/src/content.rs", "    } = created;", "        channel: _,\n    } = created;"),
+    (
+        "schemas/src/json/write.rs",
+        &[
+            ("        claimed,\n    } = created;", "        claimed,\n        channel,\n    } = created;"),
+            (
+                "\"claimed\": money(claimed.as_ref()),",
+                "\"claimed\": money(claimed.as_ref()), \"channel\": channel,",
+            ),
+        ],
+    ),
+    (
+        "schemas/src/json/line/fields.rs",
+        &[("        urgency, agent_id,", "        urgency, channel, agent_id,")],
+    ),
+    (
+        "schemas/src/json/line.rs",
+        &[(
+            "claimed: self.money(Field::claimed)?,",
+            "claimed: self.money(Field::claimed)?, channel: self.optional(Field::channel)?,",
+        )],
+    ),
+    (
+        "processors/ingress/src/content.rs",
+        &[
+            ("        claimed,\n    } = *created;", "        claimed,\n        channel,\n    } = *created;"),
+            (
+                "out.money(\"claimed\", claimed);",
+                "out.money(\"claimed\", claimed); out.optional(\"channel\", channel);",
+            ),
+        ],
+    ),
     (
         "processors/ingress/src/mapping/data.rs",
-        "claimed: amount(&self.claimed, row)?,",
-        "claimed: amount(&self.claimed, row)?, channel: None,",
+        &[("claimed: amount(&self.claimed, row)?,", "claimed: amount(&self.claimed, row)?, channel: None,")],
     ),
     (
         "processors/ingress/src/generate/lifecycle.rs",
-        "claimed: self.claimed_cents.map(euros),",
-        "claimed: self.claimed_cents.map(euros), channel: None,",
+        &[(
+            "claimed: self.claimed_cents.map(euros),",
+            "claimed: self.claimed_cents.map(euros), channel: None,",
+        )],
     ),
     (
         "processors/current_state/src/words.rs",
-        r#"after(": ", Some(what)),"#,
-        r#"after(": ", Some(what)) + &after(", by way of ", data.channel.as_ref()),"#,
+        &[(
+            r#".after(": ", Some(what));"#,
+            r#".after(": ", Some(what)).after(", by way of ", data.channel.as_ref());"#,
+        )],
     ),
 ];
 
@@ -56,7 +148,7 @@ pub fn run(mode: ModeArgs, revision: &str, arguments: &[String]) -> Result<bool>
     services::up(mode)?;
     let older = build_claims("older", revision, |_| Ok(()))?;
     let newer = build_claims("newer", "HEAD", grow)?;
-    if !demo::build(&["--bins"])? {
+    if !demo::build(&["--bin", "claims-upgrade"])? {
         return Ok(false);
     }
     let program = std::env::current_exe()?.with_file_name("claims-upgrade");
@@ -82,8 +174,10 @@ fn build_claims(name: &str, revision: &str, change: fn(&Path) -> Result<()>) -> 
     change(Path::new(SOURCES))?;
     let manifest = format!("{SOURCES}/Cargo.toml");
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-    let package = ["--package", "claims-cli", "--bin", "claims"];
-    let arguments = [&["build", "--manifest-path", &manifest, "--target-dir", TARGET], &package[..]].concat();
+    // Of the whole workspace, as everywhere here: a selection of packages is one of their dependencies' features, too.
+    let selection = ["--workspace", "--bin", "claims"];
+    let arguments =
+        [&["build", "--manifest-path", &manifest, "--target-dir", TARGET], &selection[..]].concat();
     command(&cargo, &arguments)?;
     let copy = format!("target/upgrade/claims-{name}");
     fs::copy(format!("{TARGET}/debug/claims"), &copy).with_context(|| format!("copy to {copy}"))?;
@@ -104,19 +198,20 @@ fn commit(revision: &str) -> Result<String> {
 
 /// Makes a build a newer one.
 fn grow(sources: &Path) -> Result<()> {
-    for (file, from, to) in GROWTH {
+    for (file, changes) in GROWTH {
         let path = sources.join(file);
         let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-        fs::write(&path, grown(file, &text, from, to)?)
-            .with_context(|| format!("write {}", path.display()))?;
+        fs::write(&path, grown(file, text, changes)?).with_context(|| format!("write {}", path.display()))?;
     }
     Ok(())
 }
 
-fn grown(file: &str, text: &str, from: &str, to: &str) -> Result<String> {
-    let places = text.matches(from).count();
-    ensure!(places == 1, "{file} has {places} times: {from}");
-    Ok(text.replacen(from, to, 1))
+fn grown(file: &str, text: String, changes: &[(&str, &str)]) -> Result<String> {
+    changes.iter().try_fold(text, |text, (from, to)| {
+        let places = text.matches(from).count();
+        ensure!(places == 1, "{file} has {places} times: {from}");
+        Ok(text.replacen(from, to, 1))
+    })
 }
 
 fn command(program: &str, arguments: &[&str]) -> Result<()> {
@@ -134,9 +229,9 @@ mod tests {
 
     #[test]
     fn the_sources_can_be_made_a_newer_build() {
-        for (file, from, to) in GROWTH {
+        for (file, changes) in GROWTH {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
-            grown(file, &fs::read_to_string(path).unwrap(), from, to).unwrap();
+            grown(file, fs::read_to_string(path).unwrap(), changes).unwrap();
         }
     }
 }

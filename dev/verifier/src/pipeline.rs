@@ -107,7 +107,12 @@ impl Pipeline {
             .with_context(|| {
                 format!("no `claims` beside {}; run `cargo build -p claims-cli`", me.display())
             })?;
-        Ok(Self { namespace, settings: Vec::new(), binary })
+        Ok(Self::of_build(namespace, binary))
+    }
+
+    /// The pipeline of a namespace with a certain build of `claims`.
+    pub fn of_build(namespace: Namespace, claims: PathBuf) -> Self {
+        Self { namespace, settings: Vec::new(), binary: claims }
     }
 
     /// The same pipeline with one more setting, such as `CLAIMS_ANALYTICS__RUNTIME__MAX_BATCH_RECORDS`.

@@ -1,7 +1,8 @@
 //! Writer schemas by registry id.
 
 use super::{
-    CLAIM_EVENT_SCHEMA, CLAIM_STATE_SCHEMA, DecodeError, MAX_DEPTH, StateRecord, TRAILING_BYTES, encode,
+    CLAIM_EVENT_SCHEMA, CLAIM_STATE_SCHEMA, DecodeError, MAX_DEPTH, StateRecord, TRAILING_BYTES,
+    encode::KNOWS_THE_SCHEMA,
     evolution::{self, Reading},
     inspect::inspect,
     plain, unframe, wire,
@@ -39,7 +40,7 @@ enum Writer {
         kind: Kind,
         schema: Box<serde_avro_fast::Schema>,
         reading: Reading,
-        /// An event of this build's own schema.
+        /// An event of this build's own schema, and `plain` knows that one.
         is_own_event: bool,
     },
     /// Not a schema of ours: no value of it can be decoded, and nobody needs to ask the registry again.
@@ -122,10 +123,8 @@ impl Writer {
                 format!("is {name}, not a claim event or state of this product")
             })?;
         let reading = evolution::compare(ours, &schema);
-        // `plain` reads the layout that it was written for, which a build with another schema must not take for its own.
-        let is_own_event = encode::KNOWS_THE_SCHEMA
-            && kind == Kind::Event
-            && plain::is_same(CLAIM_EVENT_SCHEMA, schema_json);
+        let is_event = kind == Kind::Event;
+        let is_own_event = KNOWS_THE_SCHEMA && is_event && plain::is_same(CLAIM_EVENT_SCHEMA, schema_json);
         Ok(Self::Usable { kind, schema: Box::new(super::parse(schema_json)?), reading, is_own_event })
     }
 

@@ -8,12 +8,12 @@ use crate::{
     view::{CreatedView, DataView, EventView, MoneyView, ResolvedView},
 };
 
-/// The hash of the schema that is written here and read in `plain`. When the schema has changed: change what follows and
-/// what `plain` reads too, then this.
+/// The hash of the schema that is written here and read by `plain`. When the schema has changed: change both of them
+/// first, then this.
 const KNOWN_SCHEMA: u64 = 0xe038_0b31_d5ed_109e;
 
 /// Whether the schema of this build is that one. A build with another one, say with a field more, is right all the same:
-/// the generic ways through serde write and read then.
+/// the generic serialiser writes then, and the generic deserialiser reads.
 pub(super) const KNOWS_THE_SCHEMA: bool = fnv_1a(CLAIM_EVENT_SCHEMA.as_bytes()) == KNOWN_SCHEMA;
 
 const fn fnv_1a(bytes: &[u8]) -> u64 {

@@ -1,6 +1,6 @@
 //! Event → JSON.
 
-use crate::events::{Event, EventData, Money, Timestamp};
+use crate::events::*;
 use chrono::{Datelike, SecondsFormat};
 use serde_json::{Value, json};
 
@@ -22,46 +22,87 @@ pub fn to_value(event: &Event) -> Value {
     })
 }
 
+// Every field by name: a field added to an event makes the compiler ask here, where it would be left out in silence.
 fn data(data: &EventData) -> Value {
     match data {
-        EventData::ClaimCreated(d) => json!({
-            "customer_id": d.customer_id,
-            "customer_name": d.customer_name,
-            "customer_email": d.customer_email,
-            "claim_type": d.claim_type,
-            "title": d.title,
-            "description": d.description,
-            "product_id": d.product_id,
-            "order_id": d.order_id,
-            "urgency": d.urgency.as_str(),
-            "claimed": money(d.claimed.as_ref()),
+        EventData::ClaimCreated(created) => self::created(created),
+        EventData::ClaimAssigned(ClaimAssigned {
+            agent_id,
+            agent_name,
+            assignment_reason,
+            estimated_resolution_time,
+        }) => json!({
+            "agent_id": agent_id,
+            "agent_name": agent_name,
+            "assignment_reason": assignment_reason,
+            "estimated_resolution_time": estimated_resolution_time.map(time),
         }),
-        EventData::ClaimAssigned(d) => json!({
-            "agent_id": d.agent_id,
-            "agent_name": d.agent_name,
-            "assignment_reason": d.assignment_reason,
-            "estimated_resolution_time": d.estimated_resolution_time.map(time),
+        EventData::ClaimReassigned(ClaimReassigned { agent_id, agent_name, previous_agent_id, reason }) => {
+            json!({
+                "agent_id": agent_id,
+                "agent_name": agent_name,
+                "previous_agent_id": previous_agent_id,
+                "reason": reason,
+            })
+        }
+        EventData::ClaimProcessingStarted(ClaimProcessingStarted { processed_by, note }) => {
+            json!({"processed_by": processed_by, "note": note})
+        }
+        EventData::ClaimResolved(ClaimResolved {
+            resolution,
+            resolution_type,
+            customer_satisfaction,
+            follow_up_required,
+            replacement_tracking,
+            settled,
+        }) => json!({
+            "resolution": resolution,
+            "resolution_type": resolution_type,
+            "customer_satisfaction": customer_satisfaction,
+            "follow_up_required": follow_up_required,
+            "replacement_tracking": replacement_tracking,
+            "settled": money(settled.as_ref()),
         }),
-        EventData::ClaimReassigned(d) => json!({
-            "agent_id": d.agent_id,
-            "agent_name": d.agent_name,
-            "previous_agent_id": d.previous_agent_id,
-            "reason": d.reason,
-        }),
-        EventData::ClaimProcessingStarted(d) => json!({"processed_by": d.processed_by, "note": d.note}),
-        EventData::ClaimResolved(d) => json!({
-            "resolution": d.resolution,
-            "resolution_type": d.resolution_type,
-            "customer_satisfaction": d.customer_satisfaction,
-            "follow_up_required": d.follow_up_required,
-            "replacement_tracking": d.replacement_tracking,
-            "settled": money(d.settled.as_ref()),
-        }),
-        EventData::ClaimClosed(d) => json!({"closed_by": d.closed_by, "reason": d.reason}),
-        EventData::ClaimReopened(d) => json!({"reopened_by": d.reopened_by, "reason": d.reason}),
-        EventData::ClaimNoteAdded(d) => json!({"author": d.author, "note": d.note, "kind": d.kind}),
-        EventData::ClaimErased(d) => json!({"requested_by": d.requested_by, "reason": d.reason}),
+        EventData::ClaimClosed(ClaimClosed { closed_by, reason }) => {
+            json!({"closed_by": closed_by, "reason": reason})
+        }
+        EventData::ClaimReopened(ClaimReopened { reopened_by, reason }) => {
+            json!({"reopened_by": reopened_by, "reason": reason})
+        }
+        EventData::ClaimNoteAdded(ClaimNoteAdded { author, note, kind }) => {
+            json!({"author": author, "note": note, "kind": kind})
+        }
+        EventData::ClaimErased(ClaimErased { requested_by, reason }) => {
+            json!({"requested_by": requested_by, "reason": reason})
+        }
     }
+}
+
+fn created(created: &ClaimCreated) -> Value {
+    let ClaimCreated {
+        customer_id,
+        customer_name,
+        customer_email,
+        claim_type,
+        title,
+        description,
+        product_id,
+        order_id,
+        urgency,
+        claimed,
+    } = created;
+    json!({
+        "customer_id": customer_id,
+        "customer_name": customer_name,
+        "customer_email": customer_email,
+        "claim_type": claim_type,
+        "title": title,
+        "description": description,
+        "product_id": product_id,
+        "order_id": order_id,
+        "urgency": urgency.as_str(),
+        "claimed": money(claimed.as_ref()),
+    })
 }
 
 /// The amount without trailing zeros, so that one amount has one spelling.

@@ -1,5 +1,6 @@
-//! A rolling upgrade: an older and a newer build of `claims` side by side in the same consumer groups, while events come
-//! in and their schema grows by a field. Exit 0 only if every view agrees with the model afterwards.
+//! A rolling upgrade: an older and a newer build of `claims` side by side in the same consumer groups, while both write
+//! events, the newer one with a field that the older one doesn't know. Exit 0 only if every view agrees with the model
+//! afterwards.
 //! `cargo xtask upgrade` builds the older one from a commit and runs this.
 
 mod grown;
@@ -10,13 +11,14 @@ use claims_verifier::{
     model::Model,
     namespace::{Namespace, REQUEST_TIMEOUT},
     pipeline::{PROCESSORS, Pipeline, Running},
-    views::{cql, topics},
+    views::{audit, cql, topics},
 };
 use clap::Parser;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde::Deserialize;
 use std::{
     collections::BTreeSet,
+    ops::Range,
     path::{Path, PathBuf},
     process::ExitCode,
     time::{Duration, Instant},
@@ -70,62 +72,94 @@ async fn upgrade(args: &Args) -> Result<()> {
     if logs.exists() {
         std::fs::remove_dir_all(&logs)?;
     }
-    let this = Pipeline::new(namespace)?;
-    let older = this.clone().with_binary(&args.older.canonicalize().context("the older build")?);
-    let newer = this.clone().with_binary(&args.newer.canonicalize().context("the newer build")?);
+    let older = Pipeline::of_build(namespace.clone(), args.older.canonicalize().context("the older build")?);
+    let newer = Pipeline::of_build(namespace, args.newer.canonicalize().context("the newer build")?);
     older.prepare()?;
-    let parts = parts(&this, args)?;
+    let parts = Parts::new(&older, args)?;
+    let begun = Instant::now();
+    roll(&older, &newer, &parts).await?;
+    let took = begun.elapsed();
+    let (records, said) = compare(&older, &newer, &parts).await?;
+    println!(
+        "{records} events through older and newer members in {} s: every view agrees, and the timelines of {said} claims \
+         say what the older build didn't know.",
+        took.as_secs()
+    );
+    newer.namespace.reset().await
+}
 
+/// From older members alone to newer ones alone, while events come in.
+async fn roll(older: &Pipeline, newer: &Pipeline, parts: &Parts) -> Result<()> {
     println!("» older build: a member of each group, and the first third of the events");
-    let mut former = start(&older, "older")?;
-    ingest(&older, &parts[0])?;
-    println!("» newer members join, and the schema grows by a field, which every new claim has");
+    let mut former = start(older, "older")?;
+    ingest(older, &parts.former)?;
+    println!(
+        "» newer ingress writes by the grown schema, every new claim with the field; newer members join"
+    );
     newer.prepare()?;
-    let grown = grown::records(&older, &parts[1]).await?;
-    let half = grown.records.len() / 2;
-    grown.produce(&newer, ..half)?;
-    let mut current = start(&newer, "newer")?;
-    for processor in PROCESSORS {
-        wait(&format!("two members in the group of {processor}"), || members(&newer, processor, 2)).await?;
-    }
-    grown.produce(&newer, half..)?;
+    ingest(newer, &parts.grown[0])?;
+    let mut current = start(newer, "newer")?;
+    groups_have(newer, 2).await?;
+    ingest(newer, &parts.grown[1])?;
     wait("the older members wait for the upgrade", || {
-        former.iter_mut().chain(&mut current).try_for_each(Running::check)?;
+        check(&mut former, &mut current)?;
         former.iter().try_fold(true, |all, member| Ok(all && waits_for_upgrade(member)?))
     })
     .await?;
-    println!("» they hold what they don't know; one after the other they leave, under load");
-    let (last, part) = (newer.clone(), parts[2].clone());
+    println!(
+        "» the older members are started anew beside the newer ones, and older ingress writes once more"
+    );
+    stop(former).await?;
+    let mut former = start(older, "older-again")?;
+    groups_have(newer, 2).await?;
+    ingest(older, &parts.late)?;
+    wait("the older members have done or hold what is theirs", || {
+        check(&mut former, &mut current)?;
+        former.iter().try_fold(true, |all, member| {
+            Ok(all && (waits_for_upgrade(member)? || newer.lag(&member.processor)?.0 == 0))
+        })
+    })
+    .await?;
+    println!("» newer members take their places, under load");
+    let (last, part) = (newer.clone(), parts.grown[2].clone());
     let ingesting = tokio::task::spawn_blocking(move || ingest(&last, &part));
     stop(former).await?;
+    let mut second = start(newer, "newer-second")?;
+    groups_have(newer, 2).await?;
     ingesting.await??;
     newer.wait_until_caught_up(&mut current, LIMIT, |_, _| {}).await?;
-    stop(current).await?;
+    check(&mut second, &mut current)?;
+    stop(second).await?;
+    stop(current).await
+}
 
+/// Every view must agree with the model. How many records and how many claims with the new field there are.
+async fn compare(older: &Pipeline, newer: &Pipeline, parts: &Parts) -> Result<(u64, usize)> {
     println!("» comparing every view with the model");
     let mut model = Model::default();
-    parts.iter().try_for_each(|part| model.add_ndjson(part))?;
+    parts.in_order().try_for_each(|part| model.add_ndjson(part))?;
     let mut records = 0;
     topics::each_record(&newer.namespace, &newer.namespace.events_topic, |_| {
         records += 1;
         Ok(())
     })?;
     ensure!(records == model.events_in, "{records} records in the log, {} were sent", model.events_in);
-    checks::assert_agree(&newer, &model, records).await?;
-    let said = check_words(&newer, &parts).await?;
-    println!(
-        "{records} events, {} of them by the grown schema, through older and newer members: every view agrees, and the \
-         timelines of {said} claims say what the older build didn't know.",
-        grown.records.len()
-    );
-    newer.namespace.reset().await
+    checks::assert_agree(newer, &model, records).await?;
+    let trail = audit::check(older, records)?;
+    ensure!(trail.problems.is_empty(), "the older build on the audit trail: {}", trail.problems.join("; "));
+    Ok((records, check_words(newer, parts).await?))
 }
 
 /// What the new field says is in the timeline of every claim that has it, whoever read the event first. How many there are.
-async fn check_words(pipeline: &Pipeline, parts: &[PathBuf; 3]) -> Result<usize> {
-    let [former, grown, later] = parts.each_ref().map(|part| created(part));
-    // A copy by the former schema has the same id.
-    let wanted: BTreeSet<Uuid> = &(&grown? - &former?) - &later?;
+async fn check_words(pipeline: &Pipeline, parts: &Parts) -> Result<usize> {
+    let mut wanted = BTreeSet::new();
+    for part in &parts.grown {
+        wanted.append(&mut created(part)?);
+    }
+    for part in [&parts.former, &parts.late] {
+        // A copy by the former schema has the same id.
+        wanted = &wanted - &created(part)?;
+    }
     ensure!(!wanted.is_empty(), "no new claim has the field");
     let mut missing = wanted.clone();
     let session = pipeline.namespace.cql_session().await?;
@@ -163,22 +197,49 @@ fn created(file: &Path) -> Result<BTreeSet<Uuid>> {
     Ok(ids)
 }
 
-/// The events in three files.
-fn parts(pipeline: &Pipeline, args: &Args) -> Result<[PathBuf; 3]> {
-    let dir = &pipeline.namespace.dir;
-    let file = dir.join("events.ndjson");
-    let (events, seed, output) = (args.events.to_string(), args.seed.to_string(), file.display().to_string());
-    pipeline.run(&["generate", "--events", &events, "--seed", &seed, "--output", &output])?;
-    let text = std::fs::read_to_string(&file)?;
-    let lines: Vec<&str> = text.split_inclusive('\n').collect();
-    let third = lines.len().div_ceil(3).max(1);
-    let mut parts = Vec::new();
-    for (number, lines) in lines.chunks(third).enumerate() {
-        let path = dir.join(format!("part-{number}.ndjson"));
-        std::fs::write(&path, lines.concat())?;
-        parts.push(path);
+/// The events in files.
+struct Parts {
+    /// Written by the older build.
+    former: PathBuf,
+    /// Have the new field and are written by the newer build: before its members join, after that, and at the end.
+    grown: [PathBuf; 3],
+    /// Written by the older build when the newer one already writes: between the second of those and the third.
+    late: PathBuf,
+}
+
+impl Parts {
+    fn new(pipeline: &Pipeline, args: &Args) -> Result<Self> {
+        let dir = &pipeline.namespace.dir;
+        let file = dir.join("events.ndjson");
+        let (events, seed, output) =
+            (args.events.to_string(), args.seed.to_string(), file.display().to_string());
+        pipeline.run(&["generate", "--events", &events, "--seed", &seed, "--output", &output])?;
+        let text = std::fs::read_to_string(&file)?;
+        let lines: Vec<&str> = text.split_inclusive('\n').collect();
+        let sixth = (lines.len() / 6).max(1);
+        let part = |name: &str, sixths: Range<usize>| -> Result<PathBuf> {
+            let end = if sixths.end == 6 { lines.len() } else { sixths.end * sixth };
+            let lines =
+                lines.get(sixths.start * sixth..end).context("--events is too small for six parts")?;
+            let path = dir.join(format!("{name}.ndjson"));
+            std::fs::write(&path, lines.concat())?;
+            Ok(path)
+        };
+        Ok(Self {
+            former: part("former", 0..2)?,
+            grown: [
+                grown::file(&part("first", 2..3)?)?,
+                grown::file(&part("second", 3..4)?)?,
+                grown::file(&part("third", 5..6)?)?,
+            ],
+            late: part("late", 4..5)?,
+        })
     }
-    parts.try_into().map_err(|_| anyhow::anyhow!("--events is too small for three parts"))
+
+    fn in_order(&self) -> impl Iterator<Item = &PathBuf> {
+        let [first, second, third] = &self.grown;
+        [&self.former, first, second, &self.late, third].into_iter()
+    }
 }
 
 fn ingest(pipeline: &Pipeline, file: &Path) -> Result<()> {
@@ -208,6 +269,19 @@ async fn stop(running: Vec<Running>) -> Result<()> {
 /// Whether a member has said that a record needs a newer build.
 fn waits_for_upgrade(member: &Running) -> Result<bool> {
     Ok(std::fs::read_to_string(&member.log)?.contains(NEEDS_UPGRADE))
+}
+
+/// No member has ended.
+fn check(some: &mut [Running], others: &mut [Running]) -> Result<()> {
+    some.iter_mut().chain(others).try_for_each(Running::check)
+}
+
+async fn groups_have(pipeline: &Pipeline, wanted: usize) -> Result<()> {
+    for processor in PROCESSORS {
+        let what = format!("{wanted} members in the group of {processor}");
+        wait(&what, || members(pipeline, processor, wanted)).await?;
+    }
+    Ok(())
 }
 
 fn members(pipeline: &Pipeline, processor: &str, wanted: usize) -> Result<bool> {

@@ -124,7 +124,7 @@ async fn latest_schema(namespace: &Namespace, subject: &str) -> Result<Schema> {
 }
 
 /// The newest schema of a subject.
-pub async fn latest_schema_text(namespace: &Namespace, subject: &str) -> Result<String> {
+async fn latest_schema_text(namespace: &Namespace, subject: &str) -> Result<String> {
     let url = format!("{}/subjects/{subject}/versions/latest", namespace.registry());
     let answer: serde_json::Value = reqwest::get(&url).await?.error_for_status()?.json().await?;
     let schema =
