@@ -11,7 +11,7 @@ use super::{
 use anyhow::{Context, Result, bail, ensure};
 use claims_runtime::OwnedRecord;
 use claims_schemas::SchemaCache;
-use claims_verifier::{namespace::Namespace, pipeline::Pipeline};
+use claims_verifier::{namespace::Namespace, pipeline::Pipeline, ports};
 use rdkafka::{
     ClientContext, Message,
     message::{DeliveryResult, Timestamp},
@@ -20,7 +20,6 @@ use rdkafka::{
 use scylla::{client::session::Session, statement::prepared::PreparedStatement};
 use std::{
     collections::{HashMap, HashSet},
-    net::TcpListener,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -156,10 +155,9 @@ pub async fn measure(input: &Input, load: Load) -> Result<Freshness> {
 }
 
 async fn start(namespace: &Namespace, processor: &str) -> Result<Program> {
-    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let address = format!("127.0.0.1:{}", ports::free_port()?);
     let mut command = ours::claims(namespace, &["run", processor])?;
-    command
-        .env(format!("CLAIMS_{}__LISTEN", processor.to_uppercase().replace('-', "_")), address.to_string());
+    command.env(format!("CLAIMS_{}__LISTEN", processor.to_uppercase().replace('-', "_")), &address);
     let mut program = Program::start(processor, command, &namespace.dir)?;
     let begun = Instant::now();
     let url = format!("http://{address}/health/ready");

@@ -8,11 +8,8 @@ use super::{
     profile::Profiler,
 };
 use anyhow::{Context, Result, bail, ensure};
-use claims_verifier::namespace::Namespace;
-use std::{
-    net::TcpListener,
-    time::{Duration, Instant},
-};
+use claims_verifier::{namespace::Namespace, ports};
+use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 /// Requests under way.
@@ -29,9 +26,9 @@ pub async fn run(namespace: &Namespace, input: &Input, profiler: Option<&Profile
     let text = std::fs::read_to_string(&input.file)?;
     let lines: Vec<&str> = text.lines().collect();
     let bodies: Vec<String> = lines.chunks(REQUEST_EVENTS).map(|lines| lines.join("\n") + "\n").collect();
-    let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let address = format!("127.0.0.1:{}", ports::free_port()?);
     let mut command = ours::claims(namespace, &["run", "ingress"])?;
-    command.env("CLAIMS_INGRESS__LISTEN", address.to_string());
+    command.env("CLAIMS_INGRESS__LISTEN", &address);
     let mut program = Program::start("ingress", command, &namespace.dir)?;
     let url = format!("http://{address}/v1/events");
     ready(&mut program, &url).await?;

@@ -12,6 +12,7 @@
 //! - [`namespace`]: topics, keyspace, database and folders of one run, apart from everybody else's.
 //! - [`kafka_tool`]: Kafka's own tool for consumer groups.
 //! - [`pipeline`]: the command `claims` as child processes; lag; kill and restart.
+//! - [`ports`]: ports for them.
 
 pub mod checks;
 pub mod claim;
@@ -20,5 +21,6 @@ pub mod kafka_tool;
 pub mod model;
 pub mod namespace;
 pub mod pipeline;
+pub mod ports;
 pub mod timeline;
 pub mod views;

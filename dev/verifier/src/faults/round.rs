@@ -20,6 +20,7 @@ use claims_verifier::{
     model::Model,
     namespace::Namespace,
     pipeline::Pipeline,
+    ports,
     views::{cql, topics},
 };
 use std::{
@@ -122,7 +123,7 @@ async fn play(
     let events = Events::generate(&pipeline, MAX_EVENTS, outcome.seed)?;
     prepare(&pipeline).await?;
     outcome.end_part("prepare", &mut begun);
-    let ingress_port = free_port()?;
+    let ingress_port = ports::free_port()?;
     let pipeline = pipeline.with("CLAIMS_INGRESS__LISTEN", &format!("127.0.0.1:{ingress_port}"));
     let crew = Arc::new(Crew::new(pipeline.clone(), Arc::clone(&suite.links)));
     let listening = start_all(&crew, scenario, victim, clock.as_ref())?;
@@ -175,7 +176,7 @@ fn start_all(
             settings.extend(clock.settings());
         }
         if role != Role::Ingress {
-            let port = free_port()?;
+            let port = ports::free_port()?;
             settings.push((role.variable("LISTEN"), format!("127.0.0.1:{port}")));
             listening.push((role, format!("http://127.0.0.1:{port}")));
         }
@@ -483,9 +484,4 @@ async fn verify(pipeline: &Pipeline, events: &[String], outcome: &mut Outcome) -
     }
     outcome.is_verified = true;
     Ok(())
-}
-
-fn free_port() -> Result<u16> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    Ok(listener.local_addr()?.port())
 }
