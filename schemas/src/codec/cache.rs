@@ -7,7 +7,7 @@ use super::{
     inspect::inspect,
     plain, unframe, wire,
 };
-use crate::events::Event;
+use crate::{events::Event, view::EventView};
 use serde::Deserialize;
 use serde_avro_fast::de::{DeserializerConfig, DeserializerState, read::SliceRead};
 use std::{
@@ -64,14 +64,25 @@ impl SchemaCache {
 
     /// Decodes one record value (with its Confluent framing).
     pub fn decode(&self, value: &[u8]) -> Result<Event, DecodeError> {
+        self.decode_view(value, |event| event.to_event())
+    }
+
+    /// Decodes one record value and shows the event to `look`. Where the writer's schema is this build's own, its texts
+    /// are those of the value itself: nothing is copied.
+    pub fn decode_view<T>(
+        &self,
+        value: &[u8],
+        look: impl FnOnce(&EventView<'_>) -> T,
+    ) -> Result<T, DecodeError> {
         self.with_writer(value, |writer, body| {
             if writer.is_own_event()
                 && let Some(event) = plain::event(body)
             {
-                return Ok(event);
+                return Ok(look(&event));
             }
             let wire: wire::EventOwned<'_> = writer.read(Kind::Event, body)?;
-            wire.into_event().map_err(DecodeError::Malformed)
+            let event = wire.into_event().map_err(DecodeError::Malformed)?;
+            Ok(look(&EventView::from(&event)))
         })
     }
 

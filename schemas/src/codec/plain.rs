@@ -5,7 +5,10 @@
 //! `None`, and the record goes that other way: what is refused, and in which words, is decided there alone.
 
 use super::{AGGREGATE_TYPE, AMOUNT_SCALE};
-use crate::events::*;
+use crate::{
+    events::{EventType, Timestamp, Urgency},
+    view::{CreatedView, DataView, EventView, MoneyView, ResolvedView},
+};
 use rust_decimal::Decimal;
 use serde_json::Value;
 use uuid::Uuid;
@@ -30,8 +33,8 @@ fn shape(schema: Value) -> Value {
     }
 }
 
-/// The event that the bytes hold, if they hold exactly one and nothing about it is odd.
-pub(super) fn event(body: &[u8]) -> Option<Event> {
+/// The event that the bytes hold, if they hold exactly one and nothing about it is odd. Its texts stay where they are.
+pub(super) fn event(body: &[u8]) -> Option<EventView<'_>> {
     let mut input = Input(body);
     let tenant_id = input.string()?;
     if input.blob()? != AGGREGATE_TYPE.as_bytes() {
@@ -41,7 +44,7 @@ pub(super) fn event(body: &[u8]) -> Option<Event> {
     let claim_id = input.string()?;
     let event_type = input.blob()?;
     // The fields of a struct expression are evaluated in the order they are written.
-    let event = Event {
+    let event = EventView {
         tenant_id,
         event_id,
         claim_id,
@@ -57,27 +60,27 @@ pub(super) fn event(body: &[u8]) -> Option<Event> {
     (input.0.is_empty() && event_type == event.event_type().as_str().as_bytes()).then_some(event)
 }
 
-fn data(input: &mut Input<'_>) -> Option<EventData> {
+fn data<'a>(input: &mut Input<'a>) -> Option<DataView<'a>> {
     let branch = *EventType::ALL.get(usize::try_from(input.long()?).ok()?)?;
     Some(match branch {
-        EventType::ClaimCreated => EventData::ClaimCreated(created(input)?),
-        EventType::ClaimAssigned => EventData::ClaimAssigned(ClaimAssigned {
+        EventType::ClaimCreated => DataView::ClaimCreated(created(input)?),
+        EventType::ClaimAssigned => DataView::ClaimAssigned {
             agent_id: input.string()?,
             agent_name: input.string()?,
             assignment_reason: input.optional(Input::string)?,
             estimated_resolution_time: input.optional(Input::time)?,
-        }),
-        EventType::ClaimReassigned => EventData::ClaimReassigned(ClaimReassigned {
+        },
+        EventType::ClaimReassigned => DataView::ClaimReassigned {
             agent_id: input.string()?,
             agent_name: input.string()?,
             previous_agent_id: input.optional(Input::string)?,
             reason: input.optional(Input::string)?,
-        }),
-        EventType::ClaimProcessingStarted => EventData::ClaimProcessingStarted(ClaimProcessingStarted {
+        },
+        EventType::ClaimProcessingStarted => DataView::ClaimProcessingStarted {
             processed_by: input.string()?,
             note: input.optional(Input::string)?,
-        }),
-        EventType::ClaimResolved => EventData::ClaimResolved(ClaimResolved {
+        },
+        EventType::ClaimResolved => DataView::ClaimResolved(ResolvedView {
             resolution: input.string()?,
             resolution_type: input.string()?,
             customer_satisfaction: input.optional(Input::string)?,
@@ -85,28 +88,28 @@ fn data(input: &mut Input<'_>) -> Option<EventData> {
             replacement_tracking: input.optional(Input::string)?,
             settled: input.optional(Input::money)?,
         }),
-        EventType::ClaimClosed => EventData::ClaimClosed(ClaimClosed {
+        EventType::ClaimClosed => DataView::ClaimClosed {
             closed_by: input.optional(Input::string)?,
             reason: input.optional(Input::string)?,
-        }),
-        EventType::ClaimReopened => EventData::ClaimReopened(ClaimReopened {
+        },
+        EventType::ClaimReopened => DataView::ClaimReopened {
             reopened_by: input.optional(Input::string)?,
             reason: input.optional(Input::string)?,
-        }),
-        EventType::ClaimNoteAdded => EventData::ClaimNoteAdded(ClaimNoteAdded {
+        },
+        EventType::ClaimNoteAdded => DataView::ClaimNoteAdded {
             author: input.optional(Input::string)?,
             note: input.string()?,
             kind: input.optional(Input::string)?,
-        }),
-        EventType::ClaimErased => EventData::ClaimErased(ClaimErased {
+        },
+        EventType::ClaimErased => DataView::ClaimErased {
             requested_by: input.optional(Input::string)?,
             reason: input.optional(Input::string)?,
-        }),
+        },
     })
 }
 
-fn created(input: &mut Input<'_>) -> Option<ClaimCreated> {
-    Some(ClaimCreated {
+fn created<'a>(input: &mut Input<'a>) -> Option<CreatedView<'a>> {
+    Some(CreatedView {
         customer_id: input.string()?,
         customer_name: input.optional(Input::string)?,
         customer_email: input.optional(Input::string)?,
@@ -154,8 +157,8 @@ impl<'a> Input<'a> {
     }
 
     #[inline]
-    fn string(&mut self) -> Option<String> {
-        std::str::from_utf8(self.blob()?).ok().map(str::to_owned)
+    fn string(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.blob()?).ok()
     }
 
     #[inline]
@@ -190,14 +193,14 @@ impl<'a> Input<'a> {
         }
     }
 
-    fn money(&mut self) -> Option<Money> {
+    fn money(&mut self) -> Option<MoneyView<'a>> {
         let digits = self.blob()?;
         // Two's complement, the highest byte first.
         let sign = if digits.first().is_some_and(|byte| byte & 0x80 != 0) { 0xFF } else { 0 };
         let mut bytes = [sign; 16];
         bytes[16_usize.checked_sub(digits.len())?..].copy_from_slice(digits);
         let amount = Decimal::try_from_i128_with_scale(i128::from_be_bytes(bytes), AMOUNT_SCALE).ok()?;
-        Some(Money { amount, currency: self.optional(Input::string)? })
+        Some(MoneyView { amount, currency: self.optional(Input::string)? })
     }
 }
 

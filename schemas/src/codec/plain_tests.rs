@@ -1,5 +1,6 @@
 use super::*;
 use crate::codec::{CLAIM_EVENT_SCHEMA, FRAME_BYTES, encode};
+use crate::events::*;
 
 fn body(data: impl Into<EventData>) -> Vec<u8> {
     let event = Event {
@@ -70,7 +71,7 @@ fn bodies() -> Vec<Vec<u8>> {
 
 #[test]
 fn every_event_type_goes_the_short_way() {
-    let read: Vec<Event> = bodies().iter().map(|body| event(body).unwrap()).collect();
+    let read: Vec<Event> = bodies().iter().map(|body| event(body).unwrap().to_event()).collect();
     let types: Vec<EventType> = read.iter().map(Event::event_type).collect();
     assert_eq!(types, EventType::ALL);
     assert_eq!(read[0].claim_id, "é");
