@@ -20,8 +20,9 @@
 //! The one thing that depends on order: of two different events with one version the first in the log wins.
 
 use crate::{
-    events::{ClaimCreated, ClaimResolved, Event, EventData, EventType, Timestamp},
+    events::{Event, EventType, Timestamp},
     state::{ClaimState, SeenVersion, Status, Versioned},
+    view::{CreatedView, DataView, EventView, MoneyView, ResolvedView},
 };
 
 /// What folding one event did.
@@ -73,20 +74,25 @@ impl ClaimState {
 
     /// Folds one event of this claim into the state. The caller picks the state by tenant and claim.
     pub fn apply(&mut self, event: &Event) -> Applied {
+        self.apply_view(&EventView::from(event))
+    }
+
+    /// As [`apply`](Self::apply); texts are copied only where the state takes them.
+    pub fn apply_view(&mut self, event: &EventView<'_>) -> Applied {
         if let Some(known) = self.enter_version(event) {
             return known;
         }
         let surprise = self.surprise(event);
         if event.version > self.updated_at.version {
             set(&mut self.updated_at, event.version, Some(event.occurred_at));
-            self.source.clone_from(&event.source);
+            self.source = event.source.map(str::to_owned);
         }
         self.apply_data(event);
         Applied::Changed { surprise }
     }
 
     /// Enters the event's version among those seen; `Some` if it is taken already.
-    fn enter_version(&mut self, event: &Event) -> Option<Applied> {
+    fn enter_version(&mut self, event: &EventView<'_>) -> Option<Applied> {
         let entry = SeenVersion::of(event.version, &event.event_id);
         if self.version() < entry.version {
             self.seen.push(entry);
@@ -102,7 +108,7 @@ impl ClaimState {
         }
     }
 
-    fn surprise(&self, event: &Event) -> Option<Surprise> {
+    fn surprise(&self, event: &EventView<'_>) -> Option<Surprise> {
         let (status, event_type) = (self.status(), event.event_type());
         if event.version <= self.status.version || allowed(status, event_type) {
             return None;
@@ -112,77 +118,72 @@ impl ClaimState {
         Some(Surprise { what })
     }
 
-    fn apply_data(&mut self, event: &Event) {
+    fn apply_data(&mut self, event: &EventView<'_>) {
         let (version, at) = (event.version, event.occurred_at);
         match &event.data {
-            EventData::ClaimCreated(data) => {
+            DataView::ClaimCreated(data) => {
                 self.apply_created(version, data);
                 set(&mut self.created_at, version, Some(at));
                 self.set_status(version, at, Status::Created);
             }
-            EventData::ClaimAssigned(data) => {
-                set_ref(&mut self.agent_id, version, Some(&data.agent_id));
-                set_ref(&mut self.agent_name, version, Some(&data.agent_name));
-                set(&mut self.estimated_resolution_at, version, data.estimated_resolution_time);
+            DataView::ClaimAssigned { agent_id, agent_name, estimated_resolution_time, .. } => {
+                set_text(&mut self.agent_id, version, Some(agent_id));
+                set_text(&mut self.agent_name, version, Some(agent_name));
+                set(&mut self.estimated_resolution_at, version, *estimated_resolution_time);
                 self.set_status(version, at, Status::Assigned);
             }
-            EventData::ClaimReassigned(data) => {
-                set_ref(&mut self.agent_id, version, Some(&data.agent_id));
-                set_ref(&mut self.agent_name, version, Some(&data.agent_name));
+            DataView::ClaimReassigned { agent_id, agent_name, .. } => {
+                set_text(&mut self.agent_id, version, Some(agent_id));
+                set_text(&mut self.agent_name, version, Some(agent_name));
                 self.reassignment_count = self.reassignment_count.saturating_add(1);
             }
-            EventData::ClaimProcessingStarted(_) => self.set_status(version, at, Status::Processing),
-            EventData::ClaimResolved(data) => {
+            DataView::ClaimProcessingStarted { .. } => self.set_status(version, at, Status::Processing),
+            DataView::ClaimResolved(data) => {
                 self.apply_resolution(version, Some(data));
                 set(&mut self.resolved_at, version, Some(at));
                 self.set_status(version, at, Status::Resolved);
             }
-            EventData::ClaimClosed(_) => {
+            DataView::ClaimClosed { .. } => {
                 set(&mut self.closed_at, version, Some(at));
                 self.set_status(version, at, Status::Closed);
             }
-            EventData::ClaimReopened(_) => {
+            DataView::ClaimReopened { .. } => {
                 self.apply_resolution(version, None);
                 set(&mut self.resolved_at, version, None);
                 set(&mut self.closed_at, version, None);
                 self.reopen_count = self.reopen_count.saturating_add(1);
                 self.set_status(version, at, Status::Processing);
             }
-            EventData::ClaimNoteAdded(_) => self.note_count = self.note_count.saturating_add(1),
-            EventData::ClaimErased(_) => self.erase(version, at),
+            DataView::ClaimNoteAdded { .. } => self.note_count = self.note_count.saturating_add(1),
+            DataView::ClaimErased { .. } => self.erase(version, at),
         }
     }
 
-    fn apply_created(&mut self, version: u64, data: &ClaimCreated) {
+    fn apply_created(&mut self, version: u64, data: &CreatedView<'_>) {
         if !self.is_erased() {
-            set_ref(&mut self.customer_id, version, Some(&data.customer_id));
-            set_ref(&mut self.customer_name, version, data.customer_name.as_ref());
-            set_ref(&mut self.customer_email, version, data.customer_email.as_ref());
-            set_ref(&mut self.title, version, data.title.as_ref());
-            set_ref(&mut self.description, version, Some(&data.description));
-            set_ref(&mut self.order_id, version, data.order_id.as_ref());
+            set_text(&mut self.customer_id, version, Some(data.customer_id));
+            set_text(&mut self.customer_name, version, data.customer_name);
+            set_text(&mut self.customer_email, version, data.customer_email);
+            set_text(&mut self.title, version, data.title);
+            set_text(&mut self.description, version, Some(data.description));
+            set_text(&mut self.order_id, version, data.order_id);
         }
-        set_ref(&mut self.claim_type, version, Some(&data.claim_type));
-        set_ref(&mut self.product_id, version, data.product_id.as_ref());
+        set_text(&mut self.claim_type, version, Some(data.claim_type));
+        set_text(&mut self.product_id, version, data.product_id);
         set(&mut self.urgency, version, Some(data.urgency));
-        set_ref(&mut self.claimed, version, data.claimed.as_ref());
+        set(&mut self.claimed, version, data.claimed.map(MoneyView::to_money));
     }
 
     /// Sets the resolution, or clears it (`None`: reopened).
-    fn apply_resolution(&mut self, version: u64, data: Option<&ClaimResolved>) {
+    fn apply_resolution(&mut self, version: u64, data: Option<&ResolvedView<'_>>) {
         if !self.is_erased() {
-            set_ref(&mut self.resolution, version, data.map(|d| &d.resolution));
-            set_ref(
-                &mut self.replacement_tracking,
-                version,
-                data.and_then(|d| d.replacement_tracking.as_ref()),
-            );
+            set_text(&mut self.resolution, version, data.map(|d| d.resolution));
+            set_text(&mut self.replacement_tracking, version, data.and_then(|d| d.replacement_tracking));
         }
-        set_ref(&mut self.resolution_type, version, data.map(|d| &d.resolution_type));
-        let satisfaction = data.and_then(|d| d.customer_satisfaction.as_ref());
-        set_ref(&mut self.customer_satisfaction, version, satisfaction);
+        set_text(&mut self.resolution_type, version, data.map(|d| d.resolution_type));
+        set_text(&mut self.customer_satisfaction, version, data.and_then(|d| d.customer_satisfaction));
         set(&mut self.follow_up_required, version, data.map(|d| d.follow_up_required));
-        set_ref(&mut self.settled, version, data.and_then(|d| d.settled.as_ref()));
+        set(&mut self.settled, version, data.and_then(|d| d.settled).map(MoneyView::to_money));
     }
 
     fn set_status(&mut self, version: u64, at: Timestamp, status: Status) {
@@ -226,10 +227,10 @@ fn set<T>(field: &mut Versioned<Option<T>>, version: u64, value: Option<T>) {
     }
 }
 
-/// As [`set`], copying the value only if it is taken.
-fn set_ref<T: Clone>(field: &mut Versioned<Option<T>>, version: u64, value: Option<&T>) {
+/// As [`set`], copying the text only if it is taken.
+fn set_text(field: &mut Versioned<Option<String>>, version: u64, value: Option<&str>) {
     if version > field.version {
-        *field = Versioned { version, value: value.cloned() };
+        *field = Versioned { version, value: value.map(str::to_owned) };
     }
 }
 

@@ -330,7 +330,7 @@ impl ResolvedView<'_> {
 }
 
 impl MoneyView<'_> {
-    fn to_money(self) -> Money {
+    pub(crate) fn to_money(self) -> Money {
         Money { amount: self.amount, currency: owned(self.currency) }
     }
 }

@@ -137,7 +137,7 @@ const GROWTH: [(&str, &[(&str, &str)]); 14] = [
         "processors/current_state/src/words.rs",
         &[(
             r#".after(": ", Some(what));"#,
-            r#".after(": ", Some(what)).after(", by way of ", data.channel.as_ref());"#,
+            r#".after(": ", Some(what)).after(", by way of ", data.channel);"#,
         )],
     ),
 ];

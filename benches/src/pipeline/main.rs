@@ -18,6 +18,7 @@ mod ours;
 mod peer;
 mod plot;
 mod profile;
+mod ready_row;
 mod recipe;
 mod report;
 mod room;

@@ -2,7 +2,7 @@
 //!
 //! `processor` (record → row, pure) → `sink` (one insert per batch) → table `event_log` → views `events`, `latest`, …
 //!
-//! - [`row`]: an event with its coordinates, and its columns.
+//! - [`row`]: an event with its coordinates, its columns, and their bytes (`row_binary`).
 //! - [`processor`]: decoding and validating records.
 //! - [`sink`]: writing batches; [`classify`]: what a refused one means.
 //! - [`read`]: looking at some claims, for checks.
@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod processor;
 pub mod read;
 pub mod row;
+mod row_binary;
 pub mod schema;
 pub mod sink;
 pub mod source;

@@ -246,6 +246,13 @@ pub async fn verify(config: &ClickHouseConfig, client: &Client) -> Result<Option
     Ok((!dear.is_empty()).then(remedy))
 }
 
+/// The insert of rows as [`EventRow::encoded`](crate::EventRow::encoded) has them: RowBinary has no names, so the
+/// statement names the columns, in the order of their values.
+pub(crate) fn insert_statement() -> String {
+    let columns: Vec<String> = Columns::COLUMN_NAMES.iter().map(|name| quoted(name)).collect();
+    format!("INSERT INTO {}({}) FORMAT RowBinary", quoted(EVENT_LOG), columns.join(","))
+}
+
 /// A column's type with its values kept one by one. On the wire both are the same.
 fn without_dictionary(r#type: &str) -> &str {
     r#type.strip_prefix("LowCardinality(").and_then(|inner| inner.strip_suffix(')')).unwrap_or(r#type)

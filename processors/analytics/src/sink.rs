@@ -7,7 +7,7 @@
 use crate::{
     classify::{self, Class},
     metrics as names,
-    row::{Columns, EventRow},
+    row::EventRow,
     schema,
 };
 use claims_runtime::{Batch, Sink, SinkError};
@@ -23,10 +23,14 @@ use uuid::Uuid;
 /// Batches written at the same time. They commute; two keep the server at work while the next batch is sent.
 const MAX_BATCHES_IN_FLIGHT: usize = 2;
 
+/// How much is compressed and sent at a time: as much as the `clickhouse` crate does by itself.
+const CHUNK_BYTES: usize = 256 * 1024;
+
 /// Writes batches of events into `event_log`.
 pub struct ClickHouseSink {
     config: ClickHouseConfig,
     client: Client,
+    statement: String,
     epoch: Uuid,
     send_timeout: Duration,
     end_timeout: Duration,
@@ -48,6 +52,7 @@ impl ClickHouseSink {
             .with_setting("optimize_on_insert", "0");
         Self {
             client,
+            statement: schema::insert_statement(),
             epoch: Uuid::new_v4(),
             send_timeout: Duration::from_millis(config.send_timeout_ms),
             end_timeout: Duration::from_millis(config.end_timeout_ms),
@@ -56,14 +61,19 @@ impl ClickHouseSink {
     }
 
     async fn insert(&self, batch: &Batch<EventRow>) -> Result<(), Error> {
+        // Its buffer, not `InsertFormatted::send`: when the server answers before it has everything, that one takes the
+        // answer for success and drops the rest.
         let mut insert = self
             .client
-            .insert::<Columns<'static>>(schema::EVENT_LOG)
-            .await?
+            .insert_formatted_with(self.statement.as_str())
             .with_setting("insert_deduplication_token", deduplication_token(self.epoch, batch))
-            .with_timeouts(Some(self.send_timeout), Some(self.end_timeout));
+            .with_timeouts(Some(self.send_timeout), Some(self.end_timeout))
+            .buffered_with_capacity(CHUNK_BYTES);
         for row in &batch.rows {
-            insert.write(&row.columns()).await?;
+            if insert.buf_len() + row.encoded().len() > CHUNK_BYTES {
+                insert.flush().await?;
+            }
+            insert.write_buffered(row.encoded());
         }
         insert.end().await
     }
@@ -137,7 +147,7 @@ pub fn deduplication_token(epoch: Uuid, batch: &Batch<EventRow>) -> String {
         let mut name = [0; 28];
         name[..4].copy_from_slice(&origin.partition.to_be_bytes());
         name[4..12].copy_from_slice(&origin.offset.to_be_bytes());
-        name[12..].copy_from_slice(row.event().event_id.as_bytes());
+        name[12..].copy_from_slice(row.event_id().as_bytes());
         digest.update(name);
     }
     let mut token = format!("{epoch}:{}", batch.topic);
@@ -152,27 +162,33 @@ pub fn deduplication_token(epoch: Uuid, batch: &Batch<EventRow>) -> String {
 }
 
 #[cfg(test)]
+mod wire_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use claims_runtime::{Origin, testing};
-    use claims_schemas::{Event, EventData, Timestamp, events::ClaimClosed};
+    use claims_schemas::{
+        Timestamp,
+        view::{DataView, EventView},
+    };
     use proptest::prelude::*;
 
     fn row(origin: Origin, event_id: u128) -> (Origin, EventRow) {
-        let event = Event {
-            tenant_id: "t".into(),
+        let event = EventView {
+            tenant_id: "t",
             event_id: Uuid::from_u128(event_id),
-            claim_id: "c".into(),
+            claim_id: "c",
             version: 1,
             occurred_at: Timestamp(0),
             recorded_at: Timestamp(0),
-            correlation_id: String::new(),
+            correlation_id: "",
             causation_id: None,
             user_id: None,
             source: None,
-            data: EventData::ClaimClosed(ClaimClosed::default()),
+            data: DataView::ClaimClosed { closed_by: None, reason: None },
         };
-        (origin, EventRow::new(event, origin, 0).expect("storable"))
+        (origin, EventRow::new(&event, origin, 0, &mut vec![]).expect("storable"))
     }
 
     /// Rows of several partitions, offsets rising with gaps, in the order in which a consumer got them.

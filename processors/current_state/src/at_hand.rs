@@ -3,7 +3,7 @@
 
 use crate::{claim::Claim, places::Stood, processor::ClaimWrite};
 use ahash::RandomState;
-use claims_schemas::{ClaimState, Event, Status, fold::Applied};
+use claims_schemas::{ClaimState, EventView, Status, fold::Applied};
 use hashbrown::HashTable;
 use std::{collections::VecDeque, sync::Arc};
 
@@ -71,7 +71,7 @@ impl Held {
     }
 
     /// Folds an event; answers with the status before it. On anything but a change the claim is as before.
-    pub fn apply(&mut self, event: &Event) -> (Status, Applied) {
+    pub fn apply(&mut self, event: &EventView<'_>) -> (Status, Applied) {
         if !self.is_open {
             self.stood.begin(&self.write.claim.state);
         }

@@ -1,7 +1,7 @@
 //! What is kept of a claim between batches: its state, and what is needed to overwrite every earlier row of it.
 
 use crate::{fields::FieldSet, places::Values};
-use claims_schemas::{ClaimState, Event, Timestamp, fold::Applied};
+use claims_schemas::{ClaimState, EventView, Timestamp, fold::Applied};
 
 /// A claim as the local store holds it.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,9 +38,9 @@ impl Claim {
     }
 
     /// Folds one event; on anything but a change the claim is as before.
-    pub fn apply(&mut self, event: &Event) -> Applied {
+    pub fn apply(&mut self, event: &EventView<'_>) -> Applied {
         let newest = self.state.version();
-        let applied = self.state.apply(event);
+        let applied = self.state.apply_view(event);
         if let Applied::Changed { .. } = applied {
             self.ever_set.add_event(event);
             self.history.add_event(event);

@@ -3,7 +3,7 @@
 //! A column without a value is written as null only if an earlier row may hold one: each null is a tombstone, and most
 //! optional fields of most claims are never set.
 
-use claims_schemas::{ClaimState, Event, EventData, events::Money};
+use claims_schemas::{ClaimState, EventView, events::Money, view::DataView};
 
 /// A set of nullable columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,17 +56,18 @@ impl FieldSet {
         }
     }
 
-    fn add_money(&mut self, money: Option<&Money>, amount: FieldSet, currency: FieldSet) {
-        self.add_if(money.is_some(), amount);
-        self.add_if(money.is_some_and(|m| m.currency.is_some()), currency);
+    /// Of an amount of money, if there is one, whether its currency is named.
+    fn add_money(&mut self, has_currency: Option<bool>, amount: FieldSet, currency: FieldSet) {
+        self.add_if(has_currency.is_some(), amount);
+        self.add_if(has_currency == Some(true), currency);
     }
 
     /// Adds the columns that the event gives a value, whether or not the fold lets it win: in another order it
     /// would have been written.
-    pub fn add_event(&mut self, event: &Event) {
+    pub fn add_event(&mut self, event: &EventView<'_>) {
         self.add_if(event.source.is_some(), Self::SOURCE);
         match &event.data {
-            EventData::ClaimCreated(data) => {
+            DataView::ClaimCreated(data) => {
                 for field in
                     [Self::CUSTOMER_ID, Self::CLAIM_TYPE, Self::DESCRIPTION, Self::URGENCY, Self::CREATED_AT]
                 {
@@ -77,18 +78,22 @@ impl FieldSet {
                 self.add_if(data.title.is_some(), Self::TITLE);
                 self.add_if(data.product_id.is_some(), Self::PRODUCT_ID);
                 self.add_if(data.order_id.is_some(), Self::ORDER_ID);
-                self.add_money(data.claimed.as_ref(), Self::CLAIMED_AMOUNT, Self::CLAIMED_CURRENCY);
+                self.add_money(
+                    data.claimed.map(|money| money.currency.is_some()),
+                    Self::CLAIMED_AMOUNT,
+                    Self::CLAIMED_CURRENCY,
+                );
             }
-            EventData::ClaimAssigned(data) => {
+            DataView::ClaimAssigned { estimated_resolution_time, .. } => {
                 self.add_if(true, Self::AGENT_ID);
                 self.add_if(true, Self::AGENT_NAME);
-                self.add_if(data.estimated_resolution_time.is_some(), Self::ESTIMATED_RESOLUTION_AT);
+                self.add_if(estimated_resolution_time.is_some(), Self::ESTIMATED_RESOLUTION_AT);
             }
-            EventData::ClaimReassigned(_) => {
+            DataView::ClaimReassigned { .. } => {
                 self.add_if(true, Self::AGENT_ID);
                 self.add_if(true, Self::AGENT_NAME);
             }
-            EventData::ClaimResolved(data) => {
+            DataView::ClaimResolved(data) => {
                 for field in
                     [Self::RESOLUTION, Self::RESOLUTION_TYPE, Self::FOLLOW_UP_REQUIRED, Self::RESOLVED_AT]
                 {
@@ -96,13 +101,17 @@ impl FieldSet {
                 }
                 self.add_if(data.customer_satisfaction.is_some(), Self::CUSTOMER_SATISFACTION);
                 self.add_if(data.replacement_tracking.is_some(), Self::REPLACEMENT_TRACKING);
-                self.add_money(data.settled.as_ref(), Self::SETTLED_AMOUNT, Self::SETTLED_CURRENCY);
+                self.add_money(
+                    data.settled.map(|money| money.currency.is_some()),
+                    Self::SETTLED_AMOUNT,
+                    Self::SETTLED_CURRENCY,
+                );
             }
-            EventData::ClaimClosed(_) => self.add_if(true, Self::CLOSED_AT),
-            EventData::ClaimProcessingStarted(_)
-            | EventData::ClaimReopened(_)
-            | EventData::ClaimNoteAdded(_)
-            | EventData::ClaimErased(_) => {}
+            DataView::ClaimClosed { .. } => self.add_if(true, Self::CLOSED_AT),
+            DataView::ClaimProcessingStarted { .. }
+            | DataView::ClaimReopened { .. }
+            | DataView::ClaimNoteAdded { .. }
+            | DataView::ClaimErased { .. } => {}
         }
     }
 
@@ -117,7 +126,11 @@ impl FieldSet {
         self.add_if(state.product_id.value.is_some(), Self::PRODUCT_ID);
         self.add_if(state.order_id.value.is_some(), Self::ORDER_ID);
         self.add_if(state.urgency.value.is_some(), Self::URGENCY);
-        self.add_money(state.claimed.value.as_ref(), Self::CLAIMED_AMOUNT, Self::CLAIMED_CURRENCY);
+        self.add_money(
+            state.claimed.value.as_ref().map(has_currency),
+            Self::CLAIMED_AMOUNT,
+            Self::CLAIMED_CURRENCY,
+        );
         self.add_if(state.agent_id.value.is_some(), Self::AGENT_ID);
         self.add_if(state.agent_name.value.is_some(), Self::AGENT_NAME);
         self.add_if(state.estimated_resolution_at.value.is_some(), Self::ESTIMATED_RESOLUTION_AT);
@@ -126,10 +139,18 @@ impl FieldSet {
         self.add_if(state.customer_satisfaction.value.is_some(), Self::CUSTOMER_SATISFACTION);
         self.add_if(state.follow_up_required.value.is_some(), Self::FOLLOW_UP_REQUIRED);
         self.add_if(state.replacement_tracking.value.is_some(), Self::REPLACEMENT_TRACKING);
-        self.add_money(state.settled.value.as_ref(), Self::SETTLED_AMOUNT, Self::SETTLED_CURRENCY);
+        self.add_money(
+            state.settled.value.as_ref().map(has_currency),
+            Self::SETTLED_AMOUNT,
+            Self::SETTLED_CURRENCY,
+        );
         self.add_if(state.created_at.value.is_some(), Self::CREATED_AT);
         self.add_if(state.resolved_at.value.is_some(), Self::RESOLVED_AT);
         self.add_if(state.closed_at.value.is_some(), Self::CLOSED_AT);
         self.add_if(state.source.is_some(), Self::SOURCE);
     }
+}
+
+fn has_currency(money: &Money) -> bool {
+    money.currency.is_some()
 }

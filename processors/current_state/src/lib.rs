@@ -25,8 +25,10 @@ pub mod state_topic;
 pub mod store;
 pub mod words;
 
+mod counts;
 pub mod retried;
 mod run;
+mod state_writer;
 
 pub use processor::{ClaimWrite, CurrentState, NAME};
 pub use run::{CurrentStateError, run};

@@ -5,7 +5,7 @@
 //! before is deleted with the stamp of the new row.
 
 use chrono::Datelike;
-use claims_schemas::{ClaimState, Event, EventData, Status, Timestamp};
+use claims_schemas::{ClaimState, EventView, Status, Timestamp, view::DataView};
 
 /// Number of partitions that one bucket of a list view is spread over. Part of the layout: changing it needs empty
 /// tables.
@@ -147,25 +147,25 @@ impl Values {
     }
 
     /// Adds what the event sets, whether or not the fold lets it win: in another order it would have.
-    pub fn add_event(&mut self, event: &Event) {
+    pub fn add_event(&mut self, event: &EventView<'_>) {
         match &event.data {
-            EventData::ClaimCreated(data) => {
+            DataView::ClaimCreated(data) => {
                 self.statuses |= status_bit(Status::Created);
                 add(&mut self.created, &Some(event.occurred_at));
-                self.customers_add(Some(&data.customer_id));
+                self.customers_add(Some(data.customer_id));
             }
-            EventData::ClaimAssigned(data) => {
+            DataView::ClaimAssigned { agent_id, .. } => {
                 self.statuses |= status_bit(Status::Assigned);
-                self.agents_add(Some(&data.agent_id));
+                self.agents_add(Some(agent_id));
             }
-            EventData::ClaimReassigned(data) => self.agents_add(Some(&data.agent_id)),
-            EventData::ClaimProcessingStarted(_) | EventData::ClaimReopened(_) => {
+            DataView::ClaimReassigned { agent_id, .. } => self.agents_add(Some(agent_id)),
+            DataView::ClaimProcessingStarted { .. } | DataView::ClaimReopened { .. } => {
                 self.statuses |= status_bit(Status::Processing);
             }
-            EventData::ClaimResolved(_) => self.statuses |= status_bit(Status::Resolved),
-            EventData::ClaimClosed(_) => self.statuses |= status_bit(Status::Closed),
-            EventData::ClaimErased(_) => self.statuses |= status_bit(Status::Erased),
-            EventData::ClaimNoteAdded(_) => {}
+            DataView::ClaimResolved(_) => self.statuses |= status_bit(Status::Resolved),
+            DataView::ClaimClosed { .. } => self.statuses |= status_bit(Status::Closed),
+            DataView::ClaimErased { .. } => self.statuses |= status_bit(Status::Erased),
+            DataView::ClaimNoteAdded { .. } => {}
         }
     }
 
@@ -275,24 +275,24 @@ impl Stood {
     }
 
     /// The event is about to be folded into the state.
-    pub fn before(&mut self, event: &Event, state: &ClaimState) {
+    pub fn before(&mut self, event: &EventView<'_>, state: &ClaimState) {
         match &event.data {
-            EventData::ClaimCreated(_) | EventData::ClaimErased(_) => {
+            DataView::ClaimCreated(_) | DataView::ClaimErased { .. } => {
                 self.0.customers_add(state.customer_id.value.as_deref());
             }
-            EventData::ClaimAssigned(_) | EventData::ClaimReassigned(_) => {
+            DataView::ClaimAssigned { .. } | DataView::ClaimReassigned { .. } => {
                 self.0.agents_add(state.agent_id.value.as_deref());
             }
-            EventData::ClaimProcessingStarted(_)
-            | EventData::ClaimResolved(_)
-            | EventData::ClaimClosed(_)
-            | EventData::ClaimReopened(_)
-            | EventData::ClaimNoteAdded(_) => {}
+            DataView::ClaimProcessingStarted { .. }
+            | DataView::ClaimResolved(_)
+            | DataView::ClaimClosed { .. }
+            | DataView::ClaimReopened { .. }
+            | DataView::ClaimNoteAdded { .. } => {}
         }
     }
 
     /// The event has changed the claim.
-    pub fn after(&mut self, event: &Event) {
+    pub fn after(&mut self, event: &EventView<'_>) {
         self.0.add_event(event);
     }
 

@@ -3,18 +3,19 @@
 use crate::{
     at_hand::{AtHand, Slot},
     claim::Claim,
+    counts::Counts,
     metrics as names,
     places::Place,
     retried::Retried,
+    state_writer::{StateWrite, StateWriter, Written},
     store::{PartitionStore, StateStore, StoreError},
     words::TimelineEntry,
 };
-use claims_runtime::metrics::{INCONSISTENCIES, LABEL_KIND, LABEL_PROCESSOR};
 use claims_runtime::{Effect, Origin, Payload, ProcessError, Processor, Record, Rows};
 use claims_schemas::{
-    DecodeError, Event, EventType, SchemaCache, Status, Timestamp,
+    DecodeError, EventType, EventView, SchemaCache, Status, Timestamp,
     fold::{Applied, Surprise},
-    validate::validate,
+    validate::validate_view,
 };
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -56,6 +57,8 @@ pub struct ClaimWrite {
 /// The processor.
 pub struct CurrentState {
     schemas: SchemaCache,
+    /// Dropped before the store: its thread holds parts of that.
+    writer: StateWriter,
     store: Arc<StateStore>,
     /// Refused records that were given again since this store was last written.
     retried: Retried,
@@ -104,23 +107,13 @@ struct How {
     asked_for: bool,
 }
 
-/// Counted without a metrics call per record.
-#[derive(Default)]
-struct Counts {
-    contradictions: u64,
-    surprises: u64,
-    copies: u64,
-    known_conflicts: u64,
-    created: u64,
-    status_changes: [u64; Status::ALL.len()],
-}
-
 impl CurrentState {
     /// A processor over the local store; `schemas` is filled by the stage's resolver.
     pub fn new(schemas: SchemaCache, store: impl Into<Arc<StateStore>>) -> Self {
         let (store, retried) = (store.into(), Retried::default());
         let (partitions, counts) = (HashMap::new(), Counts::default());
-        Self { schemas, store, retried, partitions, max_recent_bytes: RECENT_CLAIMS_BYTES, counts }
+        let writer = StateWriter::default();
+        Self { schemas, writer, store, retried, partitions, max_recent_bytes: RECENT_CLAIMS_BYTES, counts }
     }
 
     /// The same, which learns from `retried` what other members were given again.
@@ -135,23 +128,43 @@ impl CurrentState {
         self
     }
 
-    fn partition(&mut self, number: i32) -> Result<(&mut Partition, &mut Counts), ProcessError> {
-        let Self { partitions, counts, .. } = self;
-        let partition = partitions.get_mut(&number);
-        let missing =
-            || ProcessError::Fatal(format!("a record of partition {number}, which is not assigned"));
-        Ok((partition.ok_or_else(missing)?, counts))
+    /// The store holds these claims as their batches left them: they may go, where there are too many at hand.
+    fn stored(&mut self, written: Vec<Written>) {
+        let max_recent_bytes = self.max_recent_bytes / self.partitions.len().max(1);
+        for Written { partition, batch_id, slots } in written {
+            if let Some(partition) = self.partitions.get_mut(&partition) {
+                partition.at_hand.stored(batch_id, slots, max_recent_bytes);
+            }
+        }
+        // With each partition assigned there is less for those before it, whether or not they have batches.
+        for partition in self.partitions.values_mut() {
+            partition.at_hand.trim(max_recent_bytes);
+        }
     }
 
-    fn decode(&self, value: &[u8], now: Timestamp) -> Result<Event, ProcessError> {
-        let event = self.schemas.decode(value).map_err(|error| match error {
-            DecodeError::Malformed(detail) => ProcessError::Poison { reason: REASON_MALFORMED, detail },
-            DecodeError::SchemaMissing(schema_id) => ProcessError::SchemaMissing { schema_id },
-            DecodeError::UpgradeNeeded(_) => ProcessError::UpgradeNeeded(error.to_string()),
-        })?;
-        validate(&event, now)
-            .map_err(|error| ProcessError::Poison { reason: REASON_INVALID, detail: error.to_string() })?;
-        Ok(event)
+    /// Decodes a record's value, and folds the event with its partition as `how` says.
+    fn decode_and_fold(
+        &mut self,
+        record: &Record<'_>,
+        value: &[u8],
+        rows: &mut Rows<Arc<ClaimWrite>>,
+        how: impl FnOnce(&Partition) -> How,
+    ) -> Result<(&mut Partition, Effect), ProcessError> {
+        let Self { schemas, partitions, counts, .. } = self;
+        let number = record.origin.partition;
+        let missing =
+            || ProcessError::Fatal(format!("a record of partition {number}, which is not assigned"));
+        let partition = partitions.get_mut(&number).ok_or_else(missing)?;
+        let effect = schemas.decode_view(value, |event| {
+            // By the record's own time: the same record is judged the same in every replay.
+            validate_view(event, Timestamp(record.appended_at_ms)).map_err(|error| ProcessError::Poison {
+                reason: REASON_INVALID,
+                detail: error.to_string(),
+            })?;
+            let how = how(partition);
+            partition.fold(event, record.origin, how, rows, counts)
+        });
+        Ok((partition, effect.map_err(refusal)??))
     }
 }
 
@@ -200,6 +213,9 @@ impl Processor for CurrentState {
     }
 
     fn revoked(&mut self, partition: i32) -> Result<(), ProcessError> {
+        // Whoever has it next reads from the store how far it is.
+        let written = self.writer.finish().map_err(fatal)?;
+        self.stored(written);
         self.partitions.remove(&partition);
         Ok(())
     }
@@ -210,28 +226,26 @@ impl Processor for CurrentState {
             // An erased event's record; the claim itself hears of it by `ClaimErased`.
             Payload::Tombstone => return Ok(()),
         };
-        // By the record's own time: the same record is judged the same in every replay.
-        let event = self.decode(value, Timestamp(record.appended_at_ms))?;
-        let (partition, counts) = self.partition(record.origin.partition)?;
-        let how = How {
-            visible: record.origin.offset >= partition.restored_below,
-            replayed: record.origin.offset < partition.replayed_below,
+        let offset = record.origin.offset;
+        self.decode_and_fold(record, value, rows, |partition| How {
+            visible: offset >= partition.restored_below,
+            replayed: offset < partition.replayed_below,
             asked_for: false,
-        };
-        partition.fold(&event, record.origin, how, rows, counts).map(drop)
+        })
+        .map(drop)
     }
 
     fn retry(&mut self, record: &Record<'_>, rows: &mut Rows<Self::Row>) -> Result<Effect, ProcessError> {
         let Payload::Value(value) = record.payload else { return Ok(Effect::AlreadyThere) };
-        let event = self.decode(value, Timestamp(record.appended_at_ms))?;
-        let (partition, counts) = self.partition(record.origin.partition)?;
         let how = How { visible: true, replayed: true, asked_for: true };
-        let effect = partition.fold(&event, record.origin, how, rows, counts)?;
+        let (partition, effect) = self.decode_and_fold(record, value, rows, |_| how)?;
         partition.retrying = Some(record.origin.offset);
         Ok(effect)
     }
 
     fn close_batch(&mut self, batch_id: u64, rows: &mut Rows<Self::Row>) -> Result<(), ProcessError> {
+        let written = self.writer.written().map_err(fatal)?;
+        self.stored(written);
         for partition in self.partitions.values_mut().filter(|partition| !partition.open.is_empty()) {
             partition.close(batch_id, rows, &mut self.counts);
         }
@@ -243,20 +257,22 @@ impl Processor for CurrentState {
 
     fn batch_acknowledged(&mut self, batch_id: u64, next_offsets: &[(i32, i64)]) -> Result<(), ProcessError> {
         let mut write = self.store.write();
-        let max_recent_bytes = self.max_recent_bytes / self.partitions.len().max(1);
+        let (mut claims, mut written) = (Vec::new(), Vec::new());
+        let mut is_awaited = false;
         for &(number, next_offset) in next_offsets {
             let Some(partition) = self.partitions.get_mut(&number) else { continue };
             while let Some(closed) = partition.in_flight.pop_front_if(|closed| closed.batch_id <= batch_id) {
-                for row in closed.claims {
-                    write.claim(&partition.store, &row.claim);
-                }
+                let Closed { batch_id, slots, .. } = closed;
+                claims.push((partition.store.handle(), closed.claims));
                 if closed.retried.is_some() {
                     write.retried(&mut partition.store, closed.retried);
+                    is_awaited = true;
                 }
-                partition.at_hand.stored(closed.batch_id, closed.slots, max_recent_bytes);
+                written.push(Written { partition: number, batch_id, slots });
             }
             if partition.missing.last().is_some_and(|&newest| newest < next_offset) {
                 write.retried(&mut partition.store, std::mem::take(&mut partition.missing));
+                is_awaited = true;
             }
             write.next_offset(&mut partition.store, next_offset);
             // While some are missing, the next one to have this store must find them all once more.
@@ -264,25 +280,25 @@ impl Processor for CurrentState {
                 write.complete_now(&mut partition.store);
             }
         }
-        // With each partition assigned there is less for those before it, whether or not they have batches.
-        for partition in self.partitions.values_mut() {
-            partition.at_hand.trim(max_recent_bytes);
-        }
-        write.commit().map_err(fatal)
+        self.writer.write(StateWrite { write, claims }, written).map_err(fatal)?;
+        // A record given once more is below what is committed: only the store tells that it was folded in.
+        let written = if is_awaited { self.writer.finish() } else { self.writer.written() };
+        self.stored(written.map_err(fatal)?);
+        Ok(())
     }
 }
 
 impl Partition {
     fn fold(
         &mut self,
-        event: &Event,
+        event: &EventView<'_>,
         origin: Origin,
         how: How,
         rows: &mut Rows<Arc<ClaimWrite>>,
         counts: &mut Counts,
     ) -> Result<Effect, ProcessError> {
         let How { visible, replayed, asked_for } = how;
-        let found = self.at_hand.find(&event.tenant_id, &event.claim_id);
+        let found = self.at_hand.find(event.tenant_id, event.claim_id);
         let slot = match found {
             Some(slot) => slot,
             None => {
@@ -331,7 +347,13 @@ impl Partition {
     }
 
     /// Enters a folded event into the open batch; answers with the bytes that this holds.
-    fn enter(&mut self, slot: Slot, event: &Event, origin: Option<Origin>, was_folded_before: bool) -> usize {
+    fn enter(
+        &mut self,
+        slot: Slot,
+        event: &EventView<'_>,
+        origin: Option<Origin>,
+        was_folded_before: bool,
+    ) -> usize {
         let mut bytes = size_of::<Origin>();
         if !self.at_hand.get(slot).is_open {
             self.at_hand.open(slot);
@@ -348,9 +370,9 @@ impl Partition {
     }
 
     /// The claim as stored.
-    fn load(&mut self, event: &Event) -> Result<Claim, ProcessError> {
-        let stored = self.store.get(&event.tenant_id, &event.claim_id).map_err(fatal)?;
-        Ok(stored.unwrap_or_else(|| Claim::empty(&event.tenant_id, &event.claim_id)))
+    fn load(&mut self, event: &EventView<'_>) -> Result<Claim, ProcessError> {
+        let stored = self.store.get(event.tenant_id, event.claim_id).map_err(fatal)?;
+        Ok(stored.unwrap_or_else(|| Claim::empty(event.tenant_id, event.claim_id)))
     }
 
     fn close(&mut self, batch_id: u64, rows: &mut Rows<Arc<ClaimWrite>>, counts: &mut Counts) {
@@ -395,7 +417,7 @@ impl ClaimWrite {
     }
 
     /// Adds the event's timeline entry; of an erased claim only its erasure is told. Answers with the bytes held.
-    fn note(&mut self, event: &Event) -> usize {
+    fn note(&mut self, event: &EventView<'_>) -> usize {
         if self.claim.state.status() == Status::Erased {
             self.timeline.retain(|entry| entry.event_type == EventType::ClaimErased);
             if event.event_type() != EventType::ClaimErased {
@@ -433,34 +455,11 @@ fn empty<T>(entries: &mut Vec<T>) {
     }
 }
 
-impl Counts {
-    fn changed(&mut self, event: &Event, before: Status, after: Status) {
-        if event.event_type() == EventType::ClaimCreated {
-            self.created += 1;
-        }
-        let position = Status::ALL.iter().position(|&status| status == after);
-        if let Some(i) = position.filter(|_| before != after) {
-            self.status_changes[i] += 1;
-        }
-    }
-
-    fn publish(&mut self) {
-        let counts = std::mem::take(self);
-        metrics::counter!(
-            INCONSISTENCIES, LABEL_PROCESSOR => NAME, LABEL_KIND => names::KIND_CONTRADICTION
-        )
-        .increment(counts.contradictions);
-        metrics::counter!(names::SURPRISES_TOTAL, names::PROCESSOR => NAME).increment(counts.surprises);
-        metrics::counter!(names::COPIES_TOTAL, names::PROCESSOR => NAME).increment(counts.copies);
-        metrics::counter!(names::KNOWN_CONFLICTS_TOTAL, names::PROCESSOR => NAME)
-            .increment(counts.known_conflicts);
-        metrics::counter!(names::CLAIMS_CREATED_TOTAL, names::PROCESSOR => NAME).increment(counts.created);
-        for (status, count) in Status::ALL.iter().zip(counts.status_changes) {
-            if count > 0 {
-                metrics::counter!(names::STATUS_CHANGES_TOTAL, "to_status" => status.as_str())
-                    .increment(count);
-            }
-        }
+fn refusal(error: DecodeError) -> ProcessError {
+    match error {
+        DecodeError::Malformed(detail) => ProcessError::Poison { reason: REASON_MALFORMED, detail },
+        DecodeError::SchemaMissing(schema_id) => ProcessError::SchemaMissing { schema_id },
+        DecodeError::UpgradeNeeded(_) => ProcessError::UpgradeNeeded(error.to_string()),
     }
 }
 

@@ -83,6 +83,12 @@ pub enum StoreError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// There is no thread to write it on.
+    #[error("no thread to write the local store on: {0}")]
+    Thread(std::io::Error),
+    /// The thread that writes it has ended, after an error that was told before.
+    #[error("the local store is written no more, after an earlier error")]
+    WriterEnded,
     /// A value in it is damaged.
     #[error("local store {folder}: {source}; remove the folder to fold the claims again from the topic")]
     Unreadable {
@@ -304,6 +310,11 @@ impl PartitionStore {
         &self.retried
     }
 
+    /// For writing its claims, on whatever thread.
+    pub fn handle(&self) -> PartitionHandle {
+        PartitionHandle(self.keyspace.clone())
+    }
+
     /// When it was last written, milliseconds since the Unix epoch; `None` if an older build wrote it.
     pub fn written_at_ms(&self) -> Option<i64> {
         self.written_at_ms
@@ -320,6 +331,10 @@ impl PartitionStore {
     }
 }
 
+/// Where a partition's claims are written.
+#[derive(Clone)]
+pub struct PartitionHandle(Keyspace);
+
 /// Claims and offsets to be written together.
 pub struct StoreWrite {
     batch: fjall::OwnedWriteBatch,
@@ -331,11 +346,11 @@ pub struct StoreWrite {
 
 impl StoreWrite {
     /// Adds a claim.
-    pub fn claim(&mut self, partition: &PartitionStore, claim: &Claim) {
+    pub fn claim(&mut self, partition: &PartitionHandle, claim: &Claim) {
         put_key(&mut self.key, &claim.state.tenant_id, &claim.state.claim_id);
         self.value.clear();
         claim.write_bytes(&mut self.value);
-        self.batch.insert(&partition.keyspace, self.key.as_slice(), self.value.as_slice());
+        self.batch.insert(&partition.0, self.key.as_slice(), self.value.as_slice());
     }
 
     /// Adds the offset that the partition now stands at. It never goes back: records of a replay are in the store
@@ -397,7 +412,7 @@ mod tests {
 
     fn put(store: &StateStore, partition: &mut PartitionStore, claim_id: &str, next_offset: i64) {
         let mut write = store.write();
-        write.claim(partition, &Claim::empty("t", claim_id));
+        write.claim(&partition.handle(), &Claim::empty("t", claim_id));
         write.next_offset(partition, next_offset);
         write.complete_now(partition);
         write.commit().unwrap();

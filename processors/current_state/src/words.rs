@@ -1,6 +1,9 @@
 //! The timeline of a claim in words: what happened, and by whom.
 
-use claims_schemas::{Event, EventData, EventType, Timestamp, events::Money};
+use claims_schemas::{
+    EventType, EventView, Timestamp,
+    view::{DataView, MoneyView},
+};
 use uuid::Uuid;
 
 /// The longest text of a timeline entry, in characters.
@@ -25,7 +28,7 @@ pub struct TimelineEntry {
 
 impl TimelineEntry {
     /// The entry of an event. Nothing in it differs between two copies of the event.
-    pub fn of(event: &Event) -> Self {
+    pub fn of(event: &EventView<'_>) -> Self {
         Self {
             version: event.version,
             event_id: event.event_id,
@@ -48,60 +51,59 @@ impl TimelineEntry {
 }
 
 /// Who did it: named by the data, else by the envelope.
-fn actor(event: &Event) -> Option<&str> {
-    let named = match &event.data {
-        EventData::ClaimProcessingStarted(data) => Some(data.processed_by.as_str()),
-        EventData::ClaimClosed(data) => data.closed_by.as_deref(),
-        EventData::ClaimReopened(data) => data.reopened_by.as_deref(),
-        EventData::ClaimNoteAdded(data) => data.author.as_deref(),
-        EventData::ClaimErased(data) => data.requested_by.as_deref(),
-        EventData::ClaimCreated(_)
-        | EventData::ClaimAssigned(_)
-        | EventData::ClaimReassigned(_)
-        | EventData::ClaimResolved(_) => None,
+fn actor<'a>(event: &EventView<'a>) -> Option<&'a str> {
+    let named = match event.data {
+        DataView::ClaimProcessingStarted { processed_by, .. } => Some(processed_by),
+        DataView::ClaimClosed { closed_by, .. } => closed_by,
+        DataView::ClaimReopened { reopened_by, .. } => reopened_by,
+        DataView::ClaimNoteAdded { author, .. } => author,
+        DataView::ClaimErased { requested_by, .. } => requested_by,
+        DataView::ClaimCreated(_)
+        | DataView::ClaimAssigned { .. }
+        | DataView::ClaimReassigned { .. }
+        | DataView::ClaimResolved(_) => None,
     };
-    named.or(event.user_id.as_deref())
+    named.or(event.user_id)
 }
 
 /// Most texts fit without growing.
 const TYPICAL_WORDS_BYTES: usize = 128;
 
-fn words(data: &EventData) -> String {
+fn words(data: &DataView<'_>) -> String {
     let mut words = Words(String::with_capacity(TYPICAL_WORDS_BYTES));
-    match data {
-        EventData::ClaimCreated(data) => {
-            let what = data.title.as_ref().unwrap_or(&data.description);
-            words.say("Created: ").say(&data.claim_type).say(" of customer ").say(&data.customer_id);
+    match *data {
+        DataView::ClaimCreated(data) => {
+            let what = data.title.unwrap_or(data.description);
+            words.say("Created: ").say(data.claim_type).say(" of customer ").say(data.customer_id);
             words.say(", urgency ").say(data.urgency.as_str());
-            words.money(data.claimed.as_ref(), " claimed").after(": ", Some(what));
+            words.money(data.claimed, " claimed").after(": ", Some(what));
         }
-        EventData::ClaimAssigned(data) => {
-            words.say("Assigned to ").say(agent(&data.agent_name, &data.agent_id));
-            words.brackets(&data.assignment_reason);
+        DataView::ClaimAssigned { agent_id, agent_name, assignment_reason, .. } => {
+            words.say("Assigned to ").say(agent(agent_name, agent_id)).brackets(assignment_reason);
         }
-        EventData::ClaimReassigned(data) => {
-            words.say("Reassigned to ").say(agent(&data.agent_name, &data.agent_id));
-            words.after(" from ", data.previous_agent_id.as_ref()).brackets(&data.reason);
+        DataView::ClaimReassigned { agent_id, agent_name, previous_agent_id, reason } => {
+            words.say("Reassigned to ").say(agent(agent_name, agent_id));
+            words.after(" from ", previous_agent_id).brackets(reason);
         }
-        EventData::ClaimProcessingStarted(data) => {
-            words.say("Work started").after(": ", data.note.as_ref());
+        DataView::ClaimProcessingStarted { note, .. } => {
+            words.say("Work started").after(": ", note);
         }
-        EventData::ClaimResolved(data) => {
-            words.say("Resolved by ").say(&data.resolution_type).money(data.settled.as_ref(), " paid");
+        DataView::ClaimResolved(data) => {
+            words.say("Resolved by ").say(data.resolution_type).money(data.settled, " paid");
             words.say(if data.follow_up_required { ", follow-up required" } else { "" });
-            words.after(": ", Some(&data.resolution));
+            words.after(": ", Some(data.resolution));
         }
-        EventData::ClaimClosed(data) => {
-            words.say("Closed").brackets(&data.reason);
+        DataView::ClaimClosed { reason, .. } => {
+            words.say("Closed").brackets(reason);
         }
-        EventData::ClaimReopened(data) => {
-            words.say("Reopened").brackets(&data.reason);
+        DataView::ClaimReopened { reason, .. } => {
+            words.say("Reopened").brackets(reason);
         }
-        EventData::ClaimNoteAdded(data) => {
-            words.say("Note").brackets(&data.kind).after(": ", Some(&data.note));
+        DataView::ClaimNoteAdded { note, kind, .. } => {
+            words.say("Note").brackets(kind).after(": ", Some(note));
         }
-        EventData::ClaimErased(data) => {
-            words.say("Personal data erased").brackets(&data.reason);
+        DataView::ClaimErased { reason, .. } => {
+            words.say("Personal data erased").brackets(reason);
         }
     }
     words.0
@@ -116,8 +118,8 @@ impl Words {
         self
     }
 
-    fn money(&mut self, money: Option<&Money>, what: &str) -> &mut Self {
-        let Some(Money { amount, currency }) = money else { return self };
+    fn money(&mut self, money: Option<MoneyView<'_>>, what: &str) -> &mut Self {
+        let Some(MoneyView { amount, currency }) = money else { return self };
         self.say(", ").say(&amount.normalize().to_string());
         if let Some(currency) = currency {
             self.say(" ").say(currency);
@@ -125,14 +127,14 @@ impl Words {
         self.say(what)
     }
 
-    fn brackets(&mut self, text: &Option<String>) -> &mut Self {
-        match text.as_ref().filter(|text| !text.is_empty()) {
+    fn brackets(&mut self, text: Option<&str>) -> &mut Self {
+        match text.filter(|text| !text.is_empty()) {
             Some(text) => self.say(" (").say(text).say(")"),
             None => self,
         }
     }
 
-    fn after(&mut self, before: &str, text: Option<&String>) -> &mut Self {
+    fn after(&mut self, before: &str, text: Option<&str>) -> &mut Self {
         match text.filter(|text| !text.is_empty()) {
             Some(text) => self.say(before).say(text),
             None => self,
@@ -162,7 +164,7 @@ fn cut(mut words: String) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use claims_schemas::events::*;
+    use claims_schemas::{Event, events::*};
 
     fn event(user: Option<&str>, data: impl Into<EventData>) -> Event {
         Event {
@@ -180,6 +182,10 @@ mod tests {
         }
     }
 
+    fn told(event: Event) -> TimelineEntry {
+        TimelineEntry::of(&EventView::from(&event))
+    }
+
     #[test]
     fn what_happened_and_by_whom() {
         let resolved = ClaimResolved {
@@ -190,11 +196,11 @@ mod tests {
             replacement_tracking: None,
             settled: Some(Money { amount: "12.5000".parse().unwrap(), currency: Some("EUR".into()) }),
         };
-        let entry = TimelineEntry::of(&event(Some("smith"), resolved));
+        let entry = told(event(Some("smith"), resolved));
         assert_eq!(entry.words, "Resolved by replacement, 12.5 EUR paid, follow-up required: New part sent");
         assert_eq!(entry.actor.as_deref(), Some("smith"));
         let closed = ClaimClosed { closed_by: Some("jones".into()), reason: Some("done".into()) };
-        let entry = TimelineEntry::of(&event(Some("smith"), closed));
+        let entry = told(event(Some("smith"), closed));
         assert_eq!((entry.words.as_str(), entry.actor.as_deref()), ("Closed (done)", Some("jones")));
         let assigned = ClaimAssigned {
             agent_id: "a1".into(),
@@ -202,10 +208,7 @@ mod tests {
             assignment_reason: Some("product_expertise".into()),
             estimated_resolution_time: None,
         };
-        assert_eq!(
-            TimelineEntry::of(&event(None, assigned)).words,
-            "Assigned to John Smith (product_expertise)"
-        );
+        assert_eq!(told(event(None, assigned)).words, "Assigned to John Smith (product_expertise)");
     }
 
     #[test]
@@ -259,14 +262,14 @@ mod tests {
             ),
         ];
         for (data, words) in all {
-            assert_eq!(TimelineEntry::of(&event(None, data)).words, words);
+            assert_eq!(told(event(None, data)).words, words);
         }
     }
 
     #[test]
     fn long_notes_are_cut_at_a_character() {
         let note = ClaimNoteAdded { author: None, note: "é".repeat(20_000), kind: None };
-        let entry = TimelineEntry::of(&event(None, note));
+        let entry = told(event(None, note));
         assert!(
             entry.approximate_bytes() < 2_000,
             "what was cut off is not held: {}",

@@ -51,8 +51,8 @@ impl Fold {
             let is_new = claim.state.revision() == 0;
             Change { before: if is_new { Vec::new() } else { places(&claim.state) }, timeline: Vec::new() }
         });
-        if let Applied::Changed { .. } = claim.apply(event) {
-            change.timeline.push(TimelineEntry::of(event));
+        if let Applied::Changed { .. } = claim.apply(&event.into()) {
+            change.timeline.push(TimelineEntry::of(&event.into()));
         }
     }
 }

@@ -113,7 +113,8 @@ fn batch_at(log: &[(Origin, claims_schemas::Event)], appended_at_ms: i64) -> cla
     claims_runtime::testing::batch(
         1,
         log.iter().map(|(origin, event)| {
-            (*origin, EventRow::new(event.clone(), *origin, appended_at_ms).expect("storable"))
+            let row = EventRow::new(&event.into(), *origin, appended_at_ms, &mut vec![]);
+            (*origin, row.expect("storable"))
         }),
     )
 }

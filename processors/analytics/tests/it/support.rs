@@ -237,7 +237,8 @@ pub fn log(events: impl IntoIterator<Item = Event>) -> Vec<(Origin, Event)> {
 /// A batch of a part of the log.
 pub fn batch(id: u64, part: &[(Origin, Event)]) -> Batch<EventRow> {
     let rows = part.iter().map(|(origin, event)| {
-        let row = EventRow::new(event.clone(), *origin, T0 + 400 * DAY_MS + origin.offset);
+        let appended_at_ms = T0 + 400 * DAY_MS + origin.offset;
+        let row = EventRow::new(&event.into(), *origin, appended_at_ms, &mut vec![]);
         (*origin, row.expect("a storable event"))
     });
     testing::batch(id, rows)

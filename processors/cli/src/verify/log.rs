@@ -2,9 +2,8 @@
 
 use super::sample::Sample;
 use crate::{decoder::Decoder, reader::Reader};
-use claims_analytics::EventRow;
+use claims_analytics::row::storable_amount;
 use claims_current_state::claim::Claim;
-use claims_runtime::Origin;
 use claims_schemas::{Timestamp, fold::Applied, validate::validate};
 use rdkafka::{Message, message::BorrowedMessage};
 use std::collections::BTreeSet;
@@ -92,9 +91,8 @@ async fn take(
     if folded.claim.state.seen.is_empty() {
         folded.claim = Claim::empty(&event.tenant_id, &event.claim_id);
     }
-    if let Applied::Changed { .. } = folded.claim.apply(&event) {
-        let origin = Origin { partition: message.partition(), offset: message.offset() };
-        folded.is_unstorable |= EventRow::new(event, origin, appended_at_ms).is_err();
+    if let Applied::Changed { .. } = folded.claim.apply(&(&event).into()) {
+        folded.is_unstorable |= storable_amount(&(&event).into()).is_err();
     }
     Ok(true)
 }

@@ -362,8 +362,8 @@ fn folding_anew_that_broke_off_is_begun_again() {
 #[test]
 fn a_claim_whose_creation_never_came_has_stood_among_those_of_no_date() {
     let mut claim = Claim::empty("t", "c");
-    claim.apply(&event("t", "c", 1, assigned("a1")));
-    claim.apply(&event("t", "c", 2, resolved("done")));
+    claim.apply(&(&event("t", "c", 1, assigned("a1"))).into());
+    claim.apply(&(&event("t", "c", 2, resolved("done"))).into());
     let left = claim.history.left(&claim.state);
     let stood = |p: &Place| p.view == ListView::Status && p.key == "ASSIGNED" && p.created_at.is_none();
     assert!(left.iter().any(stood), "{left:?}");

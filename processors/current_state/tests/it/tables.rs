@@ -41,11 +41,11 @@ fn write(claim: &mut Claim, events: &[Event]) -> Arc<ClaimWrite> {
         values.add_state(&claim.state);
     }
     for event in events {
-        claim.apply(event);
-        values.add_event(event);
+        claim.apply(&event.into());
+        values.add_event(&event.into());
     }
     let left = values.left(&claim.state);
-    let timeline = events.iter().map(TimelineEntry::of).collect();
+    let timeline = events.iter().map(|event| TimelineEntry::of(&event.into())).collect();
     Arc::new(ClaimWrite { partition: 0, claim: claim.clone(), left, timeline, origins: Vec::new() })
 }
 
