@@ -1,6 +1,6 @@
 //! The audit trail: every record of the events topic in hash-chained Parquet segments, one chain per partition.
 //!
-//! - [`processor`]: records → entries of the trail. Pure.
+//! - [`processor`]: records → entries of the trail ([`packed`] until they are written). Pure.
 //! - [`chain`]: which bytes are hashed. Pure; written down for auditors in `docs/audit.md`.
 //! - [`segment`]: the Parquet files.
 //! - [`store`]: the folder or bucket that they are in.
@@ -11,7 +11,9 @@
 
 pub mod chain;
 mod check;
+mod encoders;
 pub mod metrics;
+pub mod packed;
 pub mod processor;
 pub mod record;
 pub mod refused;

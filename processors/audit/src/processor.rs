@@ -1,11 +1,13 @@
 //! The pure half: every record of the topic becomes an entry of the trail.
 
-use crate::record::{Content, Entry, RecordKind};
+use crate::{
+    packed::PackedEntry,
+    record::{ContentRef, EntryRef, RecordKind},
+};
 use claims_runtime::{Effect, Payload, ProcessError, Processor, Record, Rows};
-use claims_schemas::{DecodeError, Event, SchemaCache, codec};
+use claims_schemas::{DecodeError, SchemaCache, codec, view::EventView};
 use claims_topology::topics::{HEADER_CORRELATION_ID, HEADER_TRACEPARENT};
 use std::{
-    borrow::Cow,
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -100,16 +102,18 @@ impl AuditProcessor {
         }
     }
 
-    fn entry(&self, record: &Record<'_>) -> Result<Entry, ProcessError> {
+    fn entry(&self, record: &Record<'_>) -> Result<PackedEntry, ProcessError> {
         match record.payload {
             Payload::Tombstone => Ok(tombstone(record)),
-            Payload::Value(value) => event(record, value, self.schemas.decode(value).map_err(refusal)?),
+            Payload::Value(value) => {
+                self.schemas.decode_view(value, |view| event(record, value, view)).map_err(refusal)?
+            }
         }
     }
 }
 
 impl Processor for AuditProcessor {
-    type Row = Entry;
+    type Row = PackedEntry;
 
     fn name(&self) -> &'static str {
         NAME
@@ -134,7 +138,7 @@ impl Processor for AuditProcessor {
         Ok(())
     }
 
-    fn process(&mut self, record: &Record<'_>, rows: &mut Rows<Entry>) -> Result<(), ProcessError> {
+    fn process(&mut self, record: &Record<'_>, rows: &mut Rows<PackedEntry>) -> Result<(), ProcessError> {
         let entry = self.entry(record)?;
         if self.is_rightly_missing(record)? {
             return Ok(());
@@ -145,7 +149,7 @@ impl Processor for AuditProcessor {
     }
 
     /// Appends it if the chain hasn't gone past it, else compares it: the sink decides.
-    fn retry(&mut self, record: &Record<'_>, rows: &mut Rows<Entry>) -> Result<Effect, ProcessError> {
+    fn retry(&mut self, record: &Record<'_>, rows: &mut Rows<PackedEntry>) -> Result<Effect, ProcessError> {
         let entry = self.entry(record)?;
         let next_offset = self.ends.next_offset(record.origin.partition).unwrap_or(0);
         let bytes = entry.memory_bytes();
@@ -162,48 +166,44 @@ fn refusal(error: DecodeError) -> ProcessError {
     }
 }
 
-fn event(record: &Record<'_>, value: &[u8], event: Event) -> Result<Entry, ProcessError> {
-    let event_type = event.event_type();
+fn event(record: &Record<'_>, value: &[u8], event: &EventView<'_>) -> Result<PackedEntry, ProcessError> {
     let version = i64::try_from(event.version).map_err(|_| ProcessError::Poison {
         reason: REASON_MALFORMED,
         detail: format!("version {} is beyond 2^63 − 1", event.version),
     })?;
-    Ok(Entry {
+    let mut event_id = Uuid::encode_buffer();
+    let entry = EntryRef {
         partition: record.origin.partition,
         offset: record.origin.offset,
         appended_at_ms: record.appended_at_ms,
         kind: RecordKind::Event,
         tenant_id: Some(event.tenant_id),
         claim_id: Some(event.claim_id),
-        event_type: Some(Cow::Borrowed(event_type.as_str())),
+        event_type: Some(event.event_type().as_str()),
         version: Some(version),
-        content: Some(Content {
-            key: record.key.map(<[u8]>::to_vec),
-            value: Some(value.to_vec()),
-            schema_id: codec::schema_id(value),
-            event_id: Some(
-                event.event_id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned(),
-            ),
-            occurred_at_ms: Some(event.occurred_at.0),
-            recorded_at_ms: Some(event.recorded_at.0),
-            correlation_id: Some(event.correlation_id),
-            causation_id: event.causation_id,
-            user_id: event.user_id,
-            source: event.source,
-            traceparent: header(record, HEADER_TRACEPARENT),
-        }),
-    })
+    };
+    let content = ContentRef {
+        key: record.key,
+        value: Some(value),
+        schema_id: codec::schema_id(value).map(i64::from),
+        event_id: Some(event.event_id.as_hyphenated().encode_lower(&mut event_id)),
+        occurred_at_ms: Some(event.occurred_at.0),
+        recorded_at_ms: Some(event.recorded_at.0),
+        correlation_id: Some(event.correlation_id),
+        causation_id: event.causation_id,
+        user_id: event.user_id,
+        source: event.source,
+        traceparent: header(record, HEADER_TRACEPARENT),
+    };
+    Ok(PackedEntry::new(&entry, &content))
 }
 
-fn tombstone(record: &Record<'_>) -> Entry {
-    let named = record.key.and_then(parse_key);
-    let (tenant_id, claim_id, event_id) = match named {
-        Some((tenant, claim, event)) => {
-            (Some(tenant.to_owned()), Some(claim.to_owned()), Some(event.to_owned()))
-        }
+fn tombstone(record: &Record<'_>) -> PackedEntry {
+    let (tenant_id, claim_id, event_id) = match record.key.and_then(parse_key) {
+        Some((tenant, claim, event)) => (Some(tenant), Some(claim), Some(event)),
         None => (None, None, None),
     };
-    Entry {
+    let entry = EntryRef {
         partition: record.origin.partition,
         offset: record.origin.offset,
         appended_at_ms: record.appended_at_ms,
@@ -212,14 +212,15 @@ fn tombstone(record: &Record<'_>) -> Entry {
         claim_id,
         event_type: None,
         version: None,
-        content: Some(Content {
-            key: record.key.map(<[u8]>::to_vec),
-            event_id,
-            correlation_id: header(record, HEADER_CORRELATION_ID),
-            traceparent: header(record, HEADER_TRACEPARENT),
-            ..Content::default()
-        }),
-    }
+    };
+    let content = ContentRef {
+        key: record.key,
+        event_id,
+        correlation_id: header(record, HEADER_CORRELATION_ID),
+        traceparent: header(record, HEADER_TRACEPARENT),
+        ..ContentRef::default()
+    };
+    PackedEntry::new(&entry, &content)
 }
 
 /// `tenant:claim_id:event_id`; only the claim id may hold colons.
@@ -229,9 +230,9 @@ fn parse_key(key: &[u8]) -> Option<(&str, &str, &str)> {
     (!tenant.is_empty() && !claim.is_empty() && !event.is_empty()).then_some((tenant, claim, event))
 }
 
-fn header(record: &Record<'_>, name: &str) -> Option<String> {
+fn header<'a>(record: &Record<'a>, name: &str) -> Option<&'a str> {
     let value = record.headers.get(name)?;
-    (value.len() <= MAX_HEADER_BYTES).then(|| std::str::from_utf8(value).ok().map(str::to_owned))?
+    (value.len() <= MAX_HEADER_BYTES).then(|| std::str::from_utf8(value).ok())?
 }
 
 #[cfg(test)]

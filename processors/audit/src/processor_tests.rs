@@ -1,6 +1,7 @@
 use super::*;
+use crate::record::AsEntry as _;
 use claims_runtime::testing::{Driver, Outcome, TestRecord};
-use claims_schemas::{EventData, Timestamp, codec::CLAIM_EVENT_SCHEMA, events::ClaimNoteAdded};
+use claims_schemas::{Event, EventData, Timestamp, codec::CLAIM_EVENT_SCHEMA, events::ClaimNoteAdded};
 use uuid::Uuid;
 
 const SCHEMA_ID: u32 = 7;
@@ -39,19 +40,20 @@ fn an_event_becomes_an_entry_with_its_bytes_and_envelope() {
     driver.assign(2, None).unwrap();
     let record = record(5, &note(3)).header(HEADER_TRACEPARENT, "00-trace-span-01");
     driver.feed(record).unwrap();
-    let entry = driver.close_batch().unwrap().unwrap().rows.remove(0);
+    let row = driver.close_batch().unwrap().unwrap().rows.remove(0);
+    let (entry, content) = row.as_refs();
     assert_eq!((entry.partition, entry.offset, entry.appended_at_ms), (2, 5, 5));
     assert_eq!(entry.kind, RecordKind::Event);
-    assert_eq!(entry.tenant_id.as_deref(), Some("acme"));
-    assert_eq!(entry.claim_id.as_deref(), Some("c:1"));
-    assert_eq!(entry.event_type.as_deref(), Some("ClaimNoteAdded"));
+    assert_eq!(entry.tenant_id, Some("acme"));
+    assert_eq!(entry.claim_id, Some("c:1"));
+    assert_eq!(entry.event_type, Some("ClaimNoteAdded"));
     assert_eq!(entry.version, Some(3));
-    let content = entry.content.unwrap();
-    assert_eq!(content.key, Some(note(3).record_key().into_bytes()));
-    assert_eq!(content.value.as_deref().and_then(codec::schema_id), Some(SCHEMA_ID));
-    assert_eq!(content.schema_id, Some(SCHEMA_ID));
+    let content = content.unwrap();
+    assert_eq!(content.key, Some(note(3).record_key().as_bytes()));
+    assert_eq!(content.value.and_then(codec::schema_id), Some(SCHEMA_ID));
+    assert_eq!(content.schema_id, Some(i64::from(SCHEMA_ID)));
     assert_eq!(content.occurred_at_ms, Some(1_000));
-    assert_eq!(content.traceparent.as_deref(), Some("00-trace-span-01"));
+    assert_eq!(content.traceparent, Some("00-trace-span-01"));
 }
 
 #[test]
@@ -63,14 +65,14 @@ fn a_tombstone_is_an_entry_named_by_its_key() {
     driver.feed(TestRecord::tombstone(2, 1).key(vec![0xff, b':', 0xff])).unwrap();
     driver.feed(TestRecord::tombstone(2, 2)).unwrap();
     let rows = driver.close_batch().unwrap().unwrap().rows;
-    assert!(rows.iter().all(|entry| entry.kind == RecordKind::Tombstone));
-    assert_eq!(rows[0].tenant_id.as_deref(), Some("acme"));
-    assert_eq!(rows[0].claim_id.as_deref(), Some("c:1"));
-    let content = rows[0].content.as_ref().unwrap();
-    assert_eq!(content.correlation_id.as_deref(), Some("why"));
-    assert_eq!((content.key.as_deref(), &content.value), (Some(key.as_bytes()), &None));
-    assert_eq!((&rows[1].tenant_id, &rows[1].claim_id), (&None, &None));
-    assert_eq!(rows[2].content.as_ref().unwrap().key, None);
+    let rows: Vec<_> = rows.iter().map(|row| row.as_refs()).map(|(e, c)| (e, c.unwrap())).collect();
+    assert!(rows.iter().all(|(entry, _)| entry.kind == RecordKind::Tombstone));
+    let (entry, content) = &rows[0];
+    assert_eq!((entry.tenant_id, entry.claim_id), (Some("acme"), Some("c:1")));
+    assert_eq!(content.correlation_id, Some("why"));
+    assert_eq!((content.key, content.value), (Some(key.as_bytes()), None));
+    assert_eq!((rows[1].0.tenant_id, rows[1].0.claim_id), (None, None));
+    assert_eq!(rows[2].1.key, None);
 }
 
 #[test]

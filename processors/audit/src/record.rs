@@ -104,7 +104,7 @@ pub struct EntryRef<'a> {
 }
 
 /// [`Content`], borrowed.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 #[allow(missing_docs)]
 pub struct ContentRef<'a> {
     pub key: Option<&'a [u8]>,
@@ -118,6 +118,20 @@ pub struct ContentRef<'a> {
     pub user_id: Option<&'a str>,
     pub source: Option<&'a str>,
     pub traceparent: Option<&'a str>,
+}
+
+/// A record in any form that the trail is made from: owned, as a segment gives it back, or packed, as it comes from the
+/// topic.
+pub trait AsEntry {
+    /// What stays of it, and its content (`None`: it was erased), borrowed. Ask once per record: it may cost a check of
+    /// the texts.
+    fn as_refs(&self) -> (EntryRef<'_>, Option<ContentRef<'_>>);
+}
+
+impl AsEntry for Entry {
+    fn as_refs(&self) -> (EntryRef<'_>, Option<ContentRef<'_>>) {
+        (self.as_ref(), self.content.as_ref().map(Content::as_ref))
+    }
 }
 
 impl Content {
@@ -152,23 +166,6 @@ impl Entry {
             event_type: self.event_type.as_deref(),
             version: self.version,
         }
-    }
-
-    /// About how much memory the entry holds, in bytes.
-    pub fn memory_bytes(&self) -> usize {
-        let text = |s: &Option<String>| s.as_ref().map_or(0, String::capacity);
-        let raw = |b: &Option<Vec<u8>>| b.as_ref().map_or(0, Vec::capacity);
-        let content = self.content.as_ref().map_or(0, |c| {
-            raw(&c.key)
-                + raw(&c.value)
-                + text(&c.event_id)
-                + text(&c.correlation_id)
-                + text(&c.causation_id)
-                + text(&c.user_id)
-                + text(&c.source)
-                + text(&c.traceparent)
-        });
-        size_of::<Self>() + text(&self.tenant_id) + text(&self.claim_id) + content
     }
 }
 

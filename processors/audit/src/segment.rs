@@ -1,9 +1,11 @@
 //! A segment: a Parquet file with some records of one partition, in the order of its chain.
 //!
 //! - [`schema`](mod@schema): the columns, described in `docs/audit.md`.
-//! - [`write`](mod@write): records → file.
+//! - [`gather`]: records → columns, hashed.
+//! - [`write`](mod@write): columns → file.
 //! - [`read`](mod@read): file → records, and what can be told from the end of the file alone.
 
+pub mod gather;
 pub mod read;
 pub mod schema;
 pub mod write;

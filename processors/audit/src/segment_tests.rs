@@ -75,7 +75,7 @@ fn offsets_must_ascend_and_there_must_be_some() {
     let again = entries(0, 10, 1);
     let refused = Segment::append("t", &first.head(), &[&again[0]], 0).unwrap_err();
     assert!(refused.to_string().contains("offset 10 does not come after"), "{refused}");
-    assert!(Segment::append("t", &first.head(), &[], 0).is_err());
+    assert!(Segment::append::<Entry>("t", &first.head(), &[], 0).is_err());
 }
 
 #[test]

@@ -6,17 +6,19 @@
 
 use crate::{
     chain,
+    encoders::{EncoderGone, Encoders},
     metrics::{
         METRIC_ENTRIES_CREATED, METRIC_RECORDS_COMPARED, METRIC_SEGMENT_BYTES, METRIC_SEGMENT_SECONDS,
         METRIC_SEGMENTS_WRITTEN,
     },
+    packed::PackedEntry,
     processor::TrailEnds,
-    record::{Entry, TrailRecord},
+    record::{AsEntry as _, TrailRecord},
     refused::{RefusedLookup, TrailEnd},
     segment::{
         Head, SegmentError,
+        gather::Gathered,
         read::{Columns, SegmentFile, SegmentTail},
-        write::Gathered,
     },
     store::{Put, SegmentStore, StoreError},
 };
@@ -50,8 +52,7 @@ pub struct AuditSink {
     /// Per assigned partition, where its chain stands.
     heads: Mutex<BTreeMap<i32, Head>>,
     refused: Option<RefusedLookup>,
-    /// A turn for each segment that may be in memory before it is encoded: as many as there are processors.
-    encoders: Semaphore,
+    encoders: Encoders,
     /// A turn for each segment that may be in memory because it was read.
     readers: Semaphore,
 }
@@ -59,8 +60,7 @@ pub struct AuditSink {
 impl AuditSink {
     /// A sink for the chains of `topic` that tells through `ends` where they end.
     pub fn new(store: SegmentStore, topic: String, ends: TrailEnds) -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let encoders = Semaphore::new(processors);
+        let encoders = Encoders::start();
         let readers = Semaphore::new(MAX_CONCURRENT_READS);
         Self { store, topic, ends, heads: Mutex::default(), refused: None, encoders, readers }
     }
@@ -138,7 +138,7 @@ impl AuditSink {
     }
 
     /// Brings one partition's entries into the trail: compares what it holds already, appends the rest.
-    async fn write_partition(&self, partition: i32, entries: Vec<&Entry>) -> Result<(), SinkError> {
+    async fn write_partition(&self, partition: i32, entries: Vec<&PackedEntry>) -> Result<(), SinkError> {
         let mut rest = entries.as_slice();
         let mut head = match self.cached_head(partition) {
             Some(head) => head,
@@ -174,7 +174,7 @@ impl AuditSink {
         &self,
         partition: i32,
         head: &Head,
-        entries: &[&Entry],
+        entries: &[&PackedEntry],
     ) -> Result<Option<Head>, SinkError> {
         let begun = Instant::now();
         let unwritable = |error: SegmentError| SinkError::Fatal(format!("partition {partition}: {error}"));
@@ -198,10 +198,10 @@ impl AuditSink {
     async fn encode(
         &self,
         head: &Head,
-        entries: &[&Entry],
+        entries: &[&PackedEntry],
     ) -> Result<Result<(Head, Bytes), SegmentError>, SinkError> {
-        let gone = |error: String| SinkError::Fatal(error);
-        let _turn = self.encoders.acquire().await.map_err(|e| gone(e.to_string()))?;
+        let gone = |error: EncoderGone| SinkError::Fatal(error.to_string());
+        let turn = self.encoders.turn().await.map_err(gone)?;
         let now_ms = chrono::Utc::now().timestamp_millis();
         let gathered = match Gathered::new(entries) {
             Ok(gathered) => gathered,
@@ -212,11 +212,11 @@ impl AuditSink {
             let segment = gathered.seal(&topic, &head, now_ms)?;
             Ok((segment.meta().head(), segment.encode()?))
         };
-        tokio::task::spawn_blocking(encode).await.map_err(|e| gone(e.to_string()))
+        turn.run(encode).await.map_err(gone)
     }
 
     /// Compares records that lie before the end of the chain with what the chain holds of them.
-    async fn compare(&self, partition: i32, head: &Head, entries: &[&Entry]) -> Result<(), SinkError> {
+    async fn compare(&self, partition: i32, head: &Head, entries: &[&PackedEntry]) -> Result<(), SinkError> {
         let Some(first) = entries.first() else { return Ok(()) };
         let mut sequence = self.sequence_of(partition, head, first.offset).await?;
         let mut rest = entries;
@@ -250,7 +250,7 @@ impl AuditSink {
     fn compare_with(
         &self,
         file: &SegmentFile,
-        entries: &[&Entry],
+        entries: &[&PackedEntry],
         missing: &mut Vec<i64>,
     ) -> Result<Result<(), SinkError>, SegmentError> {
         let mut stored = file.records(Columns::WithoutRaw)?.peekable();
@@ -269,7 +269,7 @@ impl AuditSink {
         Ok(Ok(()))
     }
 
-    fn another_topic(&self, entry: &Entry, difference: &str) -> SinkError {
+    fn another_topic(&self, entry: &PackedEntry, difference: &str) -> SinkError {
         SinkError::Fatal(format!(
             "topic {} partition {} offset {}: {difference} differs from what the trail in {} holds. Either the topic \
              was deleted and made anew, or this is another cluster (then give the audit an empty store, and keep this \
@@ -311,16 +311,16 @@ impl AuditSink {
 
 /// In what a stored record is not the record that came again. Decoded fields may differ between builds; what stands in
 /// the topic may not.
-fn difference(stored: &TrailRecord, entry: &Entry) -> Option<&'static str> {
+fn difference(stored: &TrailRecord, entry: &PackedEntry) -> Option<&'static str> {
     if stored.entry.appended_at_ms != entry.appended_at_ms {
         return Some("the time of append");
     }
-    let (Some(salt), Some(kept), Some(content)) = (&stored.salt, &stored.entry.content, &entry.content)
+    let (Some(salt), Some(kept), (_, Some(content))) = (&stored.salt, &stored.entry.content, entry.as_refs())
     else {
         // Erased: there is nothing left to compare.
         return None;
     };
-    let again = chain::content_hash_of_raw(salt, kept, content.key.as_deref(), content.value.as_deref());
+    let again = chain::content_hash_of_raw(salt, kept, content.key, content.value);
     (again != stored.content_hash).then_some("key or value")
 }
 
@@ -333,7 +333,7 @@ fn store_error(error: &StoreError) -> SinkError {
 }
 
 impl Sink for AuditSink {
-    type Row = Entry;
+    type Row = PackedEntry;
 
     async fn assigned(&self, partitions: &[i32]) -> Result<(), SinkError> {
         let ends = Mutex::new(BTreeMap::new());
@@ -362,8 +362,8 @@ impl Sink for AuditSink {
         }
     }
 
-    async fn write(&self, batch: &Batch<Entry>) -> Result<(), SinkError> {
-        let mut partitions: BTreeMap<i32, Vec<&Entry>> = BTreeMap::new();
+    async fn write(&self, batch: &Batch<PackedEntry>) -> Result<(), SinkError> {
+        let mut partitions: BTreeMap<i32, Vec<&PackedEntry>> = BTreeMap::new();
         for entry in &batch.rows {
             partitions.entry(entry.partition).or_default().push(entry);
         }

@@ -4,15 +4,17 @@ use super::{pump, records};
 use anyhow::{Context, Result};
 use arrow_array::RecordBatch;
 use claims_audit::{
+    packed::PackedEntry,
     processor::{AuditProcessor, TrailEnds},
-    record::Entry,
-    segment::{Head, schema::column, write::Segment},
+    segment::{
+        Head,
+        write::{self, Segment},
+    },
 };
 use claims_verifier::namespace::Namespace;
 use parquet::{
     arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder},
-    basic::{Compression, Encoding, ZstdLevel},
-    file::properties::{EnabledStatistics, WriterProperties, WriterVersion},
+    file::properties::WriterProperties,
 };
 use std::{
     collections::BTreeMap,
@@ -22,9 +24,6 @@ use std::{
     sync::Arc,
 };
 
-/// Rows that the encoder takes at once, as the product's.
-const WRITE_BATCH_ROWS: usize = 4_096;
-const ZSTD_LEVEL: i32 = 1;
 const FILES: &str = "floor";
 
 /// A file for every partition of a batch, synced, as the product's.
@@ -47,17 +46,15 @@ pub async fn run(namespace: &Namespace) -> Result<()> {
 }
 
 /// The columns of every partition's segment, as Arrow has them.
-fn ready(namespace: &Namespace, entries: &[Entry]) -> Result<Vec<RecordBatch>> {
-    let mut partitions: BTreeMap<i32, Vec<&Entry>> = BTreeMap::new();
+fn ready(namespace: &Namespace, entries: &[PackedEntry]) -> Result<Vec<RecordBatch>> {
+    let mut partitions: BTreeMap<i32, Vec<&PackedEntry>> = BTreeMap::new();
     for entry in entries {
         partitions.entry(entry.partition).or_default().push(entry);
     }
     let mut ready = Vec::new();
     for (partition, entries) in partitions {
         let head = Head::empty(&namespace.events_topic, partition);
-        let file = Segment::append(&namespace.events_topic, &head, &entries, 0)?.encode()?;
-        let rows = ParquetRecordBatchReaderBuilder::try_new(file)?.with_batch_size(entries.len()).build()?;
-        ready.extend(rows.collect::<Result<Vec<_>, _>>()?);
+        ready.push(Segment::append(&namespace.events_topic, &head, &entries, 0)?.rows().clone());
     }
     Ok(ready)
 }
@@ -75,35 +72,13 @@ fn write(ready: &[RecordBatch], range: Range<usize>, folder: &Path) -> Result<()
     Ok(())
 }
 
+/// In the product's encodings, without its Bloom filter and metadata.
 fn encode(rows: &RecordBatch, path: &Path) -> Result<()> {
     let file = File::create(path).with_context(|| format!("write {}", path.display()))?;
-    let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(properties()?))?;
+    let properties = write::encodings(WriterProperties::builder())?.build();
+    let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(properties))?;
     writer.write(rows)?;
     Ok(writer.into_inner()?.sync_all()?)
-}
-
-/// The product's encodings, without its Bloom filter and metadata.
-fn properties() -> Result<WriterProperties> {
-    use column::*;
-    let mut builder = WriterProperties::builder()
-        .set_writer_version(WriterVersion::PARQUET_2_0)
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(ZSTD_LEVEL)?))
-        .set_max_row_group_row_count(None)
-        .set_write_batch_size(WRITE_BATCH_ROWS)
-        .set_offset_index_disabled(true)
-        .set_statistics_enabled(EnabledStatistics::None);
-    for name in [POSITION, OFFSET, APPENDED_AT, OCCURRED_AT, RECORDED_AT] {
-        builder = builder
-            .set_column_dictionary_enabled(name.into(), false)
-            .set_column_encoding(name.into(), Encoding::DELTA_BINARY_PACKED);
-    }
-    for name in [KEY, VALUE, EVENT_ID, SALT, CONTENT_HASH, CHAIN_HASH] {
-        builder = builder.set_column_dictionary_enabled(name.into(), false);
-    }
-    for name in [SALT, CONTENT_HASH, CHAIN_HASH] {
-        builder = builder.set_column_compression(name.into(), Compression::UNCOMPRESSED);
-    }
-    Ok(builder.build())
 }
 
 /// Rows in the files of a floor.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use claims_audit::{
     Report, SegmentStore, VerifyOptions,
+    packed::PackedEntry,
     processor::TrailEnds,
     record::{Content, Entry, RecordKind, TrailRecord},
     segment::read::{Columns, SegmentFile},
@@ -75,13 +76,14 @@ pub fn entry(partition: i32, offset: i64) -> Entry {
 }
 
 /// A batch of these records, as the runtime gives it.
-pub fn batch(entries: Vec<Entry>) -> Batch<Entry> {
-    let rows = entries.into_iter().map(|e| (Origin { partition: e.partition, offset: e.offset }, e));
-    testing::batch(1, rows)
+pub fn batch(entries: Vec<Entry>) -> Batch<PackedEntry> {
+    let pack = |e: &Entry| PackedEntry::new(&e.as_ref(), &e.content.as_ref().unwrap().as_ref());
+    let rows = entries.iter().map(|e| (Origin { partition: e.partition, offset: e.offset }, pack(e)));
+    testing::batch(1, rows.collect::<Vec<_>>())
 }
 
 /// A batch of the records at these offsets of partition 0.
-pub fn offsets(offsets: impl IntoIterator<Item = i64>) -> Batch<Entry> {
+pub fn offsets(offsets: impl IntoIterator<Item = i64>) -> Batch<PackedEntry> {
     batch(offsets.into_iter().map(|offset| entry(0, offset)).collect())
 }
 
