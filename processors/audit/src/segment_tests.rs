@@ -5,6 +5,10 @@ use super::{
 };
 use crate::record::{Content, Entry, RecordKind, TrailRecord};
 use bytes::Bytes;
+use parquet::{
+    arrow::ArrowWriter,
+    file::properties::{WriterProperties, WriterVersion},
+};
 use proptest::prelude::*;
 use std::borrow::Cow;
 
@@ -58,6 +62,28 @@ fn records_read_back_as_they_were_written_in_their_places() {
     assert_eq!(*file.meta(), meta);
     assert_eq!((meta.first_offset, meta.last_offset, meta.records), (100, 100 + 2 * 2_499, 2_500));
     assert_eq!((file.rows(), meta.last_hash), (2_500, records[2_499].chain_hash));
+}
+
+#[test]
+fn encodings_of_other_builds_are_read_as_well() {
+    let wanted = entries(4, 100, 300);
+    let head = Head::empty("t", 4);
+    let segment = Segment::append("t", &head, &wanted.iter().collect::<Vec<_>>(), 9_000).unwrap();
+    // Dictionaries everywhere and no compression, and what builds before 2026-11-28 wrote: deltas of texts and of hashes.
+    let dictionaries = WriterProperties::builder().set_writer_version(WriterVersion::PARQUET_1_0);
+    let deltas = WriterProperties::builder()
+        .set_writer_version(WriterVersion::PARQUET_2_0)
+        .set_dictionary_enabled(false);
+    for builder in [dictionaries, deltas] {
+        let properties = builder.set_key_value_metadata(Some(segment.meta().to_key_values())).build();
+        let mut file = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut file, segment.rows().schema(), Some(properties)).unwrap();
+        writer.write(segment.rows()).unwrap();
+        writer.close().unwrap();
+        let records = read(file.into());
+        assert!(records.iter().map(|record| &record.entry).eq(&wanted));
+        assert_eq!(records.last().unwrap().chain_hash, segment.meta().last_hash);
+    }
 }
 
 #[test]
