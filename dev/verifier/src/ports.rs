@@ -20,14 +20,17 @@ const FIRST_PORT: u16 = 16_000;
 /// Ports handed out by this process.
 static TAKEN: AtomicU32 = AtomicU32::new(0);
 
-/// A port that nobody listens on, and that no outgoing connection is given. Each call gives another one.
+/// A port that nobody listens on, and that no outgoing connection is given. Each call of one process gives another one.
 pub fn free_port() -> Result<u16> {
     let range = listening_range(std::fs::read_to_string(EPHEMERAL_RANGE_FILE).ok().as_deref());
-    let ports = u32::from(range.end - range.start);
     // Processes side by side begin at different ports.
-    let own_start = std::process::id().wrapping_mul(97);
+    next_free(&range, std::process::id().wrapping_mul(97), &TAKEN)
+}
+
+fn next_free(range: &Range<u16>, own_start: u32, taken: &AtomicU32) -> Result<u16> {
+    let ports = u32::from(range.end - range.start);
     let mut candidates = (0..ports).map(|_| {
-        let step = own_start.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % ports;
+        let step = own_start.wrapping_add(taken.fetch_add(1, Ordering::Relaxed)) % ports;
         range.start + step as u16
     });
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
@@ -58,14 +61,16 @@ mod tests {
 
     #[test]
     fn none_is_given_twice_or_while_somebody_listens() {
-        let first = free_port().unwrap();
-        let second = free_port().unwrap();
-        assert_ne!(first, second);
-        let listener = TcpListener::bind(("127.0.0.1", second)).unwrap();
         let range = listening_range(std::fs::read_to_string(EPHEMERAL_RANGE_FILE).ok().as_deref());
-        let others: Vec<u16> = (0..100).map(|_| free_port().unwrap()).collect();
-        assert!(!others.contains(&first) && !others.contains(&second));
-        assert!(others.iter().all(|port| range.contains(port)));
+        let (taken, own_start) = (AtomicU32::new(0), 4_711);
+        let first = next_free(&range, own_start, &taken).unwrap();
+        assert!(range.contains(&first));
+        let listener = TcpListener::bind(("127.0.0.1", first)).unwrap();
+        // From the beginning once more: the port would have its turn.
+        let second = next_free(&range, own_start, &AtomicU32::new(0)).unwrap();
+        assert_ne!(first, second);
         drop(listener);
+        assert_eq!(next_free(&range, own_start, &AtomicU32::new(0)).unwrap(), first);
+        assert_ne!(next_free(&range, own_start, &taken).unwrap(), first);
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct Turn<'a> {
 
 /// There is no thread, or the work panicked.
 #[derive(Debug, thiserror::Error)]
-#[error("a segment was not encoded: its thread has ended")]
+#[error("a segment was not encoded: that panicked, or there is no thread for it (see the log)")]
 pub(crate) struct EncoderGone;
 
 impl Encoders {

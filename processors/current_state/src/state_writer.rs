@@ -13,13 +13,16 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        mpsc::{Receiver, SyncSender, TryRecvError, channel, sync_channel},
+        mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, channel, sync_channel},
     },
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 /// Writes that wait while one is under way; with more, the fold waits.
 const MAX_QUEUED_WRITES: usize = 1;
+/// Everything under way is written within this time, or the stage ends: a stop has about 9 s in all.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What one acknowledgement leaves to be written in one step.
 pub(crate) struct StateWrite {
@@ -36,9 +39,12 @@ pub(crate) struct Written {
     pub slots: Vec<Slot>,
 }
 
+/// How a write is done; another one in tests.
+type Commit = fn(StateWrite) -> Result<(), StoreError>;
+
 /// The thread, once something is to be written.
-#[derive(Default)]
 pub(crate) struct StateWriter {
+    commit: Commit,
     running: Option<Running>,
     /// What each write under way holds, the oldest first.
     under_way: VecDeque<Vec<Written>>,
@@ -51,12 +57,12 @@ struct Running {
 }
 
 impl Running {
-    fn start() -> std::io::Result<Self> {
+    fn start(commit: Commit) -> std::io::Result<Self> {
         let (writes, orders) = sync_channel::<StateWrite>(MAX_QUEUED_WRITES);
         let (reports, results) = channel();
         let work = move || {
             for order in orders {
-                let result = order.commit();
+                let result = commit(order);
                 let is_error = result.is_err();
                 // After an error nothing may be written: a hole in the store would look like a whole.
                 if reports.send(result).is_err() || is_error {
@@ -79,12 +85,23 @@ impl StateWrite {
     }
 }
 
+impl Default for StateWriter {
+    fn default() -> Self {
+        Self::with(StateWrite::commit)
+    }
+}
+
 impl StateWriter {
+    /// A writer that writes in this way.
+    pub fn with(commit: Commit) -> Self {
+        Self { commit, running: None, under_way: VecDeque::new() }
+    }
+
     /// Writes, some time; `written` is told by [`written`](Self::written) once the store has it.
     pub fn write(&mut self, write: StateWrite, written: Vec<Written>) -> Result<(), StoreError> {
         let running = match self.running.take() {
             Some(running) => running,
-            None => Running::start().map_err(StoreError::Thread)?,
+            None => Running::start(self.commit).map_err(StoreError::Thread)?,
         };
         let is_taken = running.writes.send(write).is_ok();
         self.running = Some(running);
@@ -112,12 +129,17 @@ impl StateWriter {
         Ok(all)
     }
 
-    /// Waits until the store has everything; what it has taken since it was asked last.
+    /// Waits until the store has everything, for at most [`FINISH_TIMEOUT`]; what it has taken since it was asked last.
     pub fn finish(&mut self) -> Result<Vec<Written>, StoreError> {
         let mut all = Vec::new();
         let Some(running) = &self.running else { return Ok(all) };
+        let until = Instant::now() + FINISH_TIMEOUT;
         while !self.under_way.is_empty() {
-            running.results.recv().map_err(|_| StoreError::WriterEnded)??;
+            let left = until.saturating_duration_since(Instant::now());
+            running.results.recv_timeout(left).map_err(|error| match error {
+                RecvTimeoutError::Timeout => StoreError::Stuck { seconds: FINISH_TIMEOUT.as_secs() },
+                RecvTimeoutError::Disconnected => StoreError::WriterEnded,
+            })??;
             all.extend(self.under_way.pop_front().into_iter().flatten());
         }
         Ok(all)
@@ -131,11 +153,19 @@ impl StateWriter {
 }
 
 impl Drop for StateWriter {
-    /// What was taken is written, and whatever the thread holds of the store is let go.
+    /// What was taken is written, and whatever the thread holds of the store is let go; unless the store hangs.
     fn drop(&mut self) {
+        let finished = self.finish();
+        if let Err(error) = &finished {
+            tracing::error!(%error, "the end of the local store's writes");
+        }
         if let Some(Running { writes, results, thread }) = self.running.take() {
-            drop((writes, results));
-            let _ = thread.join();
+            drop(writes);
+            // A thread that hangs is left behind: the slot stays taken until the process is gone.
+            if !matches!(finished, Err(StoreError::Stuck { .. })) {
+                let _ = thread.join();
+            }
+            drop(results);
         }
     }
 }
@@ -199,22 +229,45 @@ mod tests {
     }
 
     #[test]
-    fn where_the_thread_has_ended_nothing_is_taken() {
+    fn after_an_error_nothing_is_written_and_it_is_told_once() {
         let folder = tempfile::tempdir().unwrap();
         let store = StateStore::open(folder.path(), None, &identity()).unwrap();
-        let mut writer = StateWriter::default();
+        // The second claim can't be written.
+        let mut writer = StateWriter::with(|order| {
+            let is_bad = order.claims[0].1[0].claim.state.claim_id == "c2";
+            if is_bad { Err(StoreError::Thread(std::io::Error::other("full"))) } else { order.commit() }
+        });
+        let mut told = Vec::new();
+        let mut errors = Vec::new();
+        for number in 1..=5 {
+            let (write, written) = order(&store, number);
+            errors.extend(writer.write(write, written).err());
+            match writer.written() {
+                Ok(written) => told.extend(written.into_iter().map(|w| w.batch_id)),
+                Err(error) => errors.push(error),
+            }
+        }
+        errors.extend(writer.finish().err());
+        assert_eq!(store.partition(0).unwrap().next_offset(), Some(1));
+        assert_eq!(told.iter().filter(|&&id| id != 1).count(), 0, "{told:?}");
+        let full = errors.iter().filter(|error| error.to_string().contains("full")).count();
+        assert_eq!(full, 1, "{errors:?}");
+        assert!(errors.iter().all(|e| matches!(e, StoreError::Thread(_) | StoreError::WriterEnded)));
+    }
+
+    #[test]
+    fn a_store_that_hangs_does_not_hang_the_stage() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = StateStore::open(folder.path(), None, &identity()).unwrap();
+        let mut writer = StateWriter::with(|_| {
+            std::thread::sleep(4 * FINISH_TIMEOUT);
+            Ok(())
+        });
         let (write, written) = order(&store, 1);
         writer.write(write, written).unwrap();
-        writer.finish().unwrap();
-        // As after an error of the store.
-        let (writes, orders) = sync_channel(MAX_QUEUED_WRITES);
-        let (_, results) = channel();
-        drop(orders);
-        if let Some(running) = &mut writer.running {
-            (running.writes, running.results) = (writes, results);
-        }
-        let (write, written) = order(&store, 2);
-        assert!(matches!(writer.write(write, written), Err(StoreError::WriterEnded)));
-        assert_eq!(store.partition(0).unwrap().next_offset(), Some(1));
+        let begun = Instant::now();
+        assert!(matches!(writer.finish(), Err(StoreError::Stuck { .. })));
+        drop(writer);
+        assert!(begun.elapsed() < 3 * FINISH_TIMEOUT);
     }
 }

@@ -1,8 +1,9 @@
 //! The local store: every claim of the assigned partitions, and the offset it stands at, on disk.
 //!
 //! One folder per topic and instance slot, locked by the process that uses it, with one keyspace per partition. A
-//! batch's claims and offsets are written in one atomic step, without waiting for the disk: after a power failure the
-//! store may be behind the committed offset, and the runtime then gives it the missing records again.
+//! batch's claims and offsets are written in one atomic step, by a thread of its own (`state_writer.rs`) and without waiting
+//! for the disk: after a crash the store may be behind the committed offset, and the runtime then gives it the missing records
+//! again.
 
 mod held;
 
@@ -86,9 +87,15 @@ pub enum StoreError {
     /// There is no thread to write it on.
     #[error("no thread to write the local store on: {0}")]
     Thread(std::io::Error),
-    /// The thread that writes it has ended, after an error that was told before.
-    #[error("the local store is written no more, after an earlier error")]
+    /// The thread that writes it has ended, because of an error that was told before, or by a panic.
+    #[error("the local store is written no more: its thread has ended")]
     WriterEnded,
+    /// A write doesn't come to its end.
+    #[error("the local store took no write for {seconds} s; is its disk full, or away?")]
+    Stuck {
+        /// So long it was waited for.
+        seconds: u64,
+    },
     /// A value in it is damaged.
     #[error("local store {folder}: {source}; remove the folder to fold the claims again from the topic")]
     Unreadable {
@@ -312,7 +319,7 @@ impl PartitionStore {
 
     /// For writing its claims, on whatever thread.
     pub fn handle(&self) -> PartitionHandle {
-        PartitionHandle(self.keyspace.clone())
+        PartitionHandle { keyspace: self.keyspace.clone(), _held: Arc::clone(&self._held) }
     }
 
     /// When it was last written, milliseconds since the Unix epoch; `None` if an older build wrote it.
@@ -333,7 +340,11 @@ impl PartitionStore {
 
 /// Where a partition's claims are written.
 #[derive(Clone)]
-pub struct PartitionHandle(Keyspace);
+pub struct PartitionHandle {
+    keyspace: Keyspace,
+    /// Dropped after the keyspace, which has the lock, too.
+    _held: Arc<Held>,
+}
 
 /// Claims and offsets to be written together.
 pub struct StoreWrite {
@@ -350,7 +361,7 @@ impl StoreWrite {
         put_key(&mut self.key, &claim.state.tenant_id, &claim.state.claim_id);
         self.value.clear();
         claim.write_bytes(&mut self.value);
-        self.batch.insert(&partition.0, self.key.as_slice(), self.value.as_slice());
+        self.batch.insert(&partition.keyspace, self.key.as_slice(), self.value.as_slice());
     }
 
     /// Adds the offset that the partition now stands at. It never goes back: records of a replay are in the store

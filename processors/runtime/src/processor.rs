@@ -78,8 +78,11 @@ pub trait Processor: Send + 'static {
         Ok(())
     }
 
-    /// Everything in this batch is durable in the sink (or was dropped, while restoring), and `next_offsets` (partition, offset after the batch's last
-    /// record) may be written to the processor's store. Called in the order of batch ids, before the commit.
+    /// Everything in this batch is durable in the sink (or was dropped, while restoring), and `next_offsets` (partition,
+    /// offset after the batch's last record) may be written to the processor's store, at once or some time later: a store
+    /// that is behind the commit is given the missing records again. Only what a retried record left must be durable
+    /// before this returns, and everything of a partition before [`revoked`](Self::revoked) does. Called in the order of
+    /// batch ids, before the commit.
     fn batch_acknowledged(&mut self, batch_id: u64, next_offsets: &[(i32, i64)]) -> Result<(), ProcessError> {
         let _ = (batch_id, next_offsets);
         Ok(())

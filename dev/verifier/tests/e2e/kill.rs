@@ -22,7 +22,10 @@ async fn a_killed_processor_goes_on_where_it_stood() -> Result<()> {
     // Each in its turn: killed half-way, while those started before it run on.
     let mut running = Vec::new();
     for victim in PROCESSORS {
-        let process = pipeline.start(victim)?;
+        // So slowly that the kill can't come too late, however fast the machine and however long a look at the lag takes.
+        let variable = victim.to_uppercase().replace('-', "_");
+        let slow = pipeline.clone().with(&format!("CLAIMS_{variable}__RUNTIME__MAX_BATCH_RECORDS"), "200");
+        let process = slow.start(victim)?;
         let mut lag = records;
         until(&format!("{victim} has committed something"), || {
             lag = pipeline.lag(victim)?.0;
