@@ -248,7 +248,7 @@ pub async fn verify(config: &ClickHouseConfig, client: &Client) -> Result<Option
 
 /// The insert of rows as [`EventRow::encoded`](crate::EventRow::encoded) has them: RowBinary has no names, so the
 /// statement names the columns, in the order of their values.
-pub(crate) fn insert_statement() -> String {
+pub fn insert_statement() -> String {
     let columns: Vec<String> = Columns::COLUMN_NAMES.iter().map(|name| quoted(name)).collect();
     format!("INSERT INTO {}({}) FORMAT RowBinary", quoted(EVENT_LOG), columns.join(","))
 }

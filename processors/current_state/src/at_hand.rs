@@ -85,6 +85,14 @@ impl Held {
         (before, applied)
     }
 
+    /// Whether this copy of an event that was folded before stands in the log behind one with a higher version. Once
+    /// compaction has removed the first, a member without a store meets the events in another order, and may leave rows
+    /// that this claim never stood in. A disordered claim's places are all deleted with each write anyway.
+    pub fn is_out_of_place(&self, copy: &EventView<'_>) -> bool {
+        let Claim { state, disordered, .. } = &self.write.claim;
+        !disordered && copy.version < state.version()
+    }
+
     /// The open batch is to be closed: what it writes of the claim is complete.
     pub fn complete(&mut self) {
         let Self { write, stood, replayed, .. } = self;

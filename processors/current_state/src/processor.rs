@@ -309,7 +309,11 @@ impl Partition {
         let held = self.at_hand.get(slot);
         let (before, applied) = held.apply(event);
         let is_change = matches!(applied, Applied::Changed { .. });
-        let is_entered = is_change || replayed && applied == Applied::Copy;
+        let is_entered = match applied {
+            Applied::Changed { .. } => true,
+            Applied::Copy => replayed || held.is_out_of_place(event),
+            Applied::Superseded => false,
+        };
         if !is_entered && found.is_none() {
             self.at_hand.forget(slot);
         }
@@ -327,11 +331,15 @@ impl Partition {
                     ),
                 });
             }
-            Applied::Copy if !replayed => {
-                counts.copies += 1;
-                return Ok(Effect::AlreadyThere);
+            Applied::Copy => {
+                counts.copies += u64::from(!replayed);
+                if !is_entered {
+                    return Ok(Effect::AlreadyThere);
+                }
+                if !replayed {
+                    self.at_hand.get(slot).change().claim.history.add_unknown();
+                }
             }
-            Applied::Copy => {}
             Applied::Changed { surprise } if visible => {
                 counts.changed(event, before, self.at_hand.get(slot).write.claim.state.status());
                 if let Some(Surprise { what }) = surprise {
@@ -468,31 +476,4 @@ fn fatal(error: StoreError) -> ProcessError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::StoreIdentity;
-
-    #[test]
-    fn with_another_partition_the_first_keeps_half_as_much() {
-        const ROOM_BYTES: usize = 1 << 20;
-        let folder = tempfile::tempdir().unwrap();
-        let identity = StoreIdentity { topic: "t".into(), topic_id: "id".into(), partitions: 2 };
-        let store = StateStore::open(folder.path(), None, &identity).unwrap();
-        let mut processor =
-            CurrentState::new(SchemaCache::default(), store).with_max_recent_bytes(ROOM_BYTES);
-        processor.assigned(0, None).unwrap();
-        let at_hand = &mut processor.partitions.get_mut(&0).unwrap().at_hand;
-        let add = |n: usize| at_hand.add(0, Claim::empty("t", &format!("c{n:04}")));
-        let slots: Vec<Slot> = (0..2_000).map(add).collect();
-        for &slot in &slots {
-            at_hand.open(slot);
-            at_hand.close(slot, 1);
-        }
-        at_hand.stored(1, slots, ROOM_BYTES);
-        let alone = at_hand.len();
-        assert!(alone < 2_000);
-        processor.assigned(1, None).unwrap();
-        processor.batch_acknowledged(2, &[(1, 1)]).unwrap();
-        assert_eq!(processor.partitions[&0].at_hand.len(), alone / 2);
-    }
-}
+mod tests;

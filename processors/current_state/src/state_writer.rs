@@ -76,7 +76,8 @@ impl Running {
 }
 
 impl StateWrite {
-    fn commit(self) -> Result<(), StoreError> {
+    /// Writes it all in one step.
+    pub fn commit(self) -> Result<(), StoreError> {
         let Self { mut write, claims } = self;
         for (partition, rows) in &claims {
             rows.iter().for_each(|row| write.claim(partition, &row.claim));

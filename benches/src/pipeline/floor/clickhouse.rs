@@ -1,11 +1,8 @@
 //! Consume, and insert ready rows with the `clickhouse` crate.
 
 use super::{pump, records};
-use crate::ready_row::ReadyRow;
 use anyhow::{Context, Result};
-use claims_analytics::{AnalyticsProcessor, row::Columns, schema};
-use claims_runtime::OwnedRecord;
-use claims_schemas::SchemaCache;
+use claims_analytics::{AnalyticsProcessor, row::EventRow, schema};
 use claims_topology::config::ClickHouseConfig;
 use claims_verifier::namespace::Namespace;
 use std::{ops::Range, sync::Arc};
@@ -13,16 +10,17 @@ use std::{ops::Range, sync::Arc};
 /// As many as the product's sink has.
 const BATCHES_IN_FLIGHT: usize = 2;
 
-/// Into the product's own table.
+/// How much is sent at a time, as the product's sink.
+const CHUNK_BYTES: usize = 256 * 1024;
+
+/// Into the product's own table, in the format in which the product sends them.
 pub async fn run(namespace: &Namespace) -> Result<()> {
     let all = records::read_all(namespace)?;
-    let schemas = records::schemas(namespace, &all).await?;
-    let mut processor = AnalyticsProcessor::new(schemas.clone());
+    let mut processor = AnalyticsProcessor::new(records::schemas(namespace, &all).await?);
     let limits = claims_topology::config::AnalyticsConfig::default().runtime;
     // As many rows in a batch as the product has there.
-    let (_, batch_records) = records::rows(&mut processor, &all, &limits)?;
-    let rows: Result<Vec<Option<ReadyRow>>> = all.iter().map(|record| ready_row(&schemas, record)).collect();
-    let rows = Arc::new(rows?.into_iter().flatten().collect());
+    let (rows, batch_records) = records::rows(&mut processor, &all, &limits)?;
+    let rows = Arc::new(rows);
     drop(all);
     let config = ClickHouseConfig {
         url: namespace.clickhouse(),
@@ -37,18 +35,14 @@ pub async fn run(namespace: &Namespace) -> Result<()> {
     pump::pump(namespace, batch_records, BATCHES_IN_FLIGHT, insert).await
 }
 
-/// `None` for a tombstone.
-fn ready_row(schemas: &SchemaCache, record: &OwnedRecord) -> Result<Option<ReadyRow>> {
-    let Some(value) = &record.payload else { return Ok(None) };
-    let place = || format!("{:?}", record.origin);
-    let event = schemas.decode(value).with_context(place)?;
-    Ok(Some(ReadyRow::new(event, record.origin, record.appended_at_ms).with_context(place)?))
-}
-
-async fn insert(client: clickhouse::Client, rows: Arc<Vec<ReadyRow>>, range: Range<usize>) -> Result<()> {
-    let mut insert = client.insert::<Columns<'static>>(schema::EVENT_LOG).await?;
+async fn insert(client: clickhouse::Client, rows: Arc<Vec<EventRow>>, range: Range<usize>) -> Result<()> {
+    let statement = schema::insert_statement();
+    let mut insert = client.insert_formatted_with(statement).buffered_with_capacity(CHUNK_BYTES);
     for row in rows.get(range).context("more records than rows")? {
-        insert.write(&row.columns()).await?;
+        if insert.buf_len() + row.encoded().len() > CHUNK_BYTES {
+            insert.flush().await?;
+        }
+        insert.write_buffered(row.encoded());
     }
     Ok(insert.end().await?)
 }

@@ -23,6 +23,7 @@ use std::{
     path::Path,
     sync::Arc,
 };
+use tokio::task::JoinSet;
 
 const FILES: &str = "floor";
 
@@ -37,10 +38,7 @@ pub async fn run(namespace: &Namespace) -> Result<()> {
     drop(entries);
     let folder: Arc<Path> = namespace.dir.join(FILES).into();
     fs::create_dir_all(&folder)?;
-    let write = |range: Range<usize>| {
-        let (rows, folder) = (Arc::clone(&rows), Arc::clone(&folder));
-        async move { tokio::task::spawn_blocking(move || write(&rows, range, &folder)).await? }
-    };
+    let write = |range: Range<usize>| write(Arc::clone(&rows), range, Arc::clone(&folder));
     // One batch at a time, as the product's.
     pump::pump(namespace, batch_records, 1, write).await
 }
@@ -59,15 +57,21 @@ fn ready(namespace: &Namespace, entries: &[PackedEntry]) -> Result<Vec<RecordBat
     Ok(ready)
 }
 
-/// The rows of a batch: its share of every partition.
-fn write(ready: &[RecordBatch], range: Range<usize>, folder: &Path) -> Result<()> {
+/// The rows of a batch: its share of every partition. The partitions' files are encoded side by side.
+async fn write(ready: Arc<Vec<RecordBatch>>, range: Range<usize>, folder: Arc<Path>) -> Result<()> {
     let all: usize = ready.iter().map(RecordBatch::num_rows).sum();
+    let mut files = JoinSet::new();
     for (number, rows) in ready.iter().enumerate() {
         let place = |row: usize| row * rows.num_rows() / all.max(1);
         let (first, next) = (place(range.start), place(range.end));
         if next > first {
-            encode(&rows.slice(first, next - first), &folder.join(format!("{number}-{first}.parquet")))?;
+            let (rows, path) =
+                (rows.slice(first, next - first), folder.join(format!("{number}-{first}.parquet")));
+            files.spawn_blocking(move || encode(&rows, &path));
         }
+    }
+    while let Some(file) = files.join_next().await {
+        file??;
     }
     Ok(())
 }

@@ -470,3 +470,27 @@ proptest! {
         world.check(&log)?;
     }
 }
+
+/// A creation imported twice, of which compaction leaves the second copy. A member without a store shows the claim under
+/// no known creation and crashes; then one takes over whose store met the creation first.
+#[test]
+fn a_store_from_before_a_compaction_clears_what_one_from_after_it_left() {
+    let [v1, v2, v3] = [data(0), data(1), data(7)];
+    let first: Vec<Event> =
+        [v1, v2, v3].into_iter().zip(1..).map(|(data, version)| event("t", "c1", version, data)).collect();
+    for crash in [Crash::AfterSink, Crash::AfterStore, Crash::AfterCommit] {
+        let log: Log = (0..).zip([first.clone(), first[..1].to_vec()].concat()).collect();
+        let mut world = World::new(0);
+        world.run(&log, &[1], 0, Some(Crash::AfterCommit));
+        let kept = world.folder.path().join("kept");
+        copy(&world.live(), &kept);
+        let log = compacted(&log);
+        std::fs::remove_dir_all(world.live()).unwrap();
+        world.run(&log, &[1], 0, Some(crash));
+        let ghost = ("claims_by_assignee", "agent-1/0/0/c1".to_owned());
+        assert!(world.tables.visible().contains_key(&ghost), "the member left nothing behind");
+        copy(&kept, &world.live());
+        world.run(&log, &[1], 0, None);
+        world.check(&log).unwrap();
+    }
+}
