@@ -80,7 +80,9 @@ fn state_from_bytes(bencher: Bencher<'_, '_>, events: u64) {
 fn encode_state(bencher: Bencher<'_, '_>) {
     let state = fold(&life(42));
     let mut out = Vec::with_capacity(4096);
-    bencher.counter(ItemsCount::new(1_u32)).bench_local(|| {
+    codec::encode_state(&state, SCHEMA_ID, &mut out).unwrap();
+    let bytes = BytesCount::new(out.len());
+    bencher.counter(ItemsCount::new(1_u32)).counter(bytes).bench_local(|| {
         out.clear();
         codec::encode_state(black_box(&state), SCHEMA_ID, &mut out).unwrap();
         out.len()

@@ -40,7 +40,7 @@ impl Sink for CurrentStateSink {
 
     async fn write(&self, batch: &Batch<Self::Row>) -> Result<(), SinkError> {
         // One batch at a time (the default): in the state topic the later state must come last.
-        let (tables, states) = tokio::join!(self.tables.write(&batch.rows), self.states.publish(&batch.rows));
+        let (tables, states) = tokio::join!(self.tables.write(&batch.rows), self.states.publish(batch));
         // A final error wins over a refusal, and that over a passing one: all of them repeat the whole batch.
         match (tables, states) {
             (Ok(()), Ok(())) => Ok(()),

@@ -7,7 +7,7 @@ use crate::{
     metrics as names,
     processor::{ClaimWrite, NAME},
 };
-use claims_runtime::SinkError;
+use claims_runtime::{Batch, SinkError};
 use claims_schemas::{Status, codec};
 use claims_topology::{Config, kafka, topics};
 use futures::future::join_all;
@@ -60,12 +60,15 @@ impl StatePublisher {
         Ok(Self { producer, topic: config.topics.state.clone(), schema_id })
     }
 
-    /// Writes the claims' states; `Ok` once Kafka has acknowledged every one.
-    pub async fn publish(&self, writes: &[Arc<ClaimWrite>]) -> Result<(), SinkError> {
+    /// Writes the claims' states; `Ok` once Kafka has acknowledged every one. Those of partitions that were taken away
+    /// meanwhile are left to their next owner, and none is handed over while it isn't certain that this process is still a
+    /// member of its group.
+    pub async fn publish(&self, batch: &Batch<Arc<ClaimWrite>>) -> Result<(), SinkError> {
         let mut value = Vec::with_capacity(1024);
-        for chunk in writes.chunks(MAX_OUTSTANDING_RECORDS) {
+        for chunk in batch.rows.chunks(MAX_OUTSTANDING_RECORDS) {
+            batch.membership.confirm().await?;
             let mut deliveries = Vec::with_capacity(chunk.len());
-            for write in chunk {
+            for write in chunk.iter().filter(|write| !batch.membership.has_lost(write.partition)) {
                 deliveries.push(self.send(write, &mut value).await?);
             }
             for delivery in join_all(deliveries).await {

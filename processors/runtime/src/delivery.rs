@@ -47,6 +47,11 @@ impl Gone {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(partitions);
     }
 
+    /// Whether this one is somebody else's.
+    pub fn contains(&self, partition: i32) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&partition)
+    }
+
     fn forget_in<R>(&self, batch: &mut Batch<R>) {
         let partitions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !partitions.is_empty() {
@@ -185,6 +190,7 @@ fn split<R>(mut batch: Batch<R>) -> Result<(Batch<R>, Batch<R>), Batch<R>> {
         origins,
         attempt: 1,
         is_retry: batch.is_retry,
+        membership: batch.membership.clone(),
     };
     let left = part(batch.rows, batch.origins, batch.topic.clone());
     Ok((left, part(right_rows, right_origins, batch.topic)))

@@ -1,4 +1,5 @@
 use super::*;
+use crate::Membership;
 use proptest::prelude::*;
 
 fn batch(origins: &[(i32, i64)]) -> Batch<usize> {
@@ -12,6 +13,7 @@ fn batch(origins: &[(i32, i64)]) -> Batch<usize> {
         origins,
         attempt: 3,
         is_retry: false,
+        membership: Membership::default(),
     }
 }
 
@@ -62,6 +64,7 @@ fn with_a_row_every_record_folded_into_it_is_refused() {
         ranges: vec![],
         attempt: 1,
         is_retry: false,
+        membership: Membership::default(),
     };
     assert_eq!(refused_records(&Folding, &part), vec![at(3), at(5), at(9)]);
 }

@@ -57,7 +57,7 @@ where
 
     pub(crate) fn dispatch(&mut self) {
         while self.in_flight.len() < self.max_in_flight() {
-            let Some(closed) = self.closed.pop_front() else { return };
+            let Some(mut closed) = self.closed.pop_front() else { return };
             let batch_id = closed.batch.id;
             let (records, held_bytes, oldest_append_ms) =
                 (closed.records, closed.held_bytes, closed.oldest_append_ms);
@@ -65,6 +65,7 @@ where
             let settings = self.config.settings.clone();
             let gone = Gone::default();
             let gone_meanwhile = gone.clone();
+            closed.batch.membership = self.membership.of_batch(gone.clone());
             let mut answer = Answer { mailbox: Arc::clone(&self.mailbox), batch_id, is_given: false };
             let task = self.runtime.spawn(async move {
                 let mailbox = Arc::clone(&answer.mailbox);

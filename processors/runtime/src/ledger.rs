@@ -258,6 +258,15 @@ impl OffsetLedger {
         })
     }
 
+    /// Something that may be committed at any time, and changes nothing: of some partition what is acknowledged or committed
+    /// already. `None` if nothing is.
+    pub fn known(&self) -> Option<Committable> {
+        self.held().find_map(|(partition, slot)| {
+            let next_offset = slot.frontier.max(slot.committed)?;
+            Some(Committable { partition, epoch: slot.epoch, next_offset })
+        })
+    }
+
     fn held(&self) -> impl Iterator<Item = (i32, &Slot)> {
         (0..).zip(&self.slots).filter_map(|(partition, slot)| Some((partition, slot.as_ref()?)))
     }

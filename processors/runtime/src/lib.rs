@@ -5,6 +5,7 @@
 //! - [`record`]: what a processor is given.
 //! - [`processor`]: the pure, synchronous half of a stage ([`Processor`], [`ProcessError`], [`Rows`]).
 //! - [`sink`]: the half that does I/O ([`Sink`], [`SinkError`], [`Batch`]).
+//! - [`membership`]: whether a batch's partitions are still this process's ([`Membership`]).
 //! - [`resolver`]: fetching writers' schemas.
 //! - [`settings`]: the limits of a stage, from the configuration.
 //! - [`stage`]: running a stage against Kafka ([`run_stage`]).
@@ -29,6 +30,7 @@ pub mod health;
 mod kafka;
 pub mod ledger;
 mod mailbox;
+pub mod membership;
 pub mod metrics;
 mod monitor;
 mod offsets;
@@ -54,6 +56,7 @@ mod topic_id;
 mod upkeep;
 mod worker;
 
+pub use membership::Membership;
 pub use offsets::committed_offsets;
 pub use processor::{Effect, ProcessError, Processor, Rows};
 pub use record::{Headers, Origin, OwnedRecord, Payload, Record};

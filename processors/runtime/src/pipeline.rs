@@ -2,7 +2,8 @@
 //! the [test driver](crate::testing) without either.
 
 use crate::{
-    Batch, Effect, Origin, PartitionRange, ProcessError, Processor, Record, Rows, RuntimeSettings,
+    Batch, Effect, Membership, Origin, PartitionRange, ProcessError, Processor, Record, Rows,
+    RuntimeSettings,
     arena::Arena,
     batcher::{BatchLimits, Batcher},
     dead_letter::{DeadLetter, REASON_UNKNOWN_SCHEMA, REASON_UPGRADE_NEEDED, Trace},
@@ -262,7 +263,7 @@ impl<P: Processor> Pipeline<P> {
         let ranges =
             vec![PartitionRange { partition, first_offset: offset, last_offset: offset, records: 1 }];
         let closed = Box::new(ClosedBatch {
-            batch: Batch { id, topic: self.topic.clone(), rows, origins, ranges, attempt: 1, is_retry: true },
+            batch: self.batch(id, rows, origins, ranges, true),
             arena: Arena::default(),
             dead_letters: Vec::new(),
             records: 0,
@@ -346,15 +347,7 @@ impl<P: Processor> Pipeline<P> {
         let (rows, origins) = self.rows.take();
         let arena = self.spare.take().unwrap_or_else(|| self.arena.successor());
         let closed = ClosedBatch {
-            batch: Batch {
-                id,
-                topic: self.topic.clone(),
-                rows,
-                origins,
-                ranges,
-                attempt: 1,
-                is_retry: false,
-            },
+            batch: self.batch(id, rows, origins, ranges, false),
             arena: std::mem::replace(&mut self.arena, arena),
             dead_letters: std::mem::take(&mut self.dead_letters),
             records,
@@ -365,6 +358,19 @@ impl<P: Processor> Pipeline<P> {
         self.dead_letter_bytes = 0;
         self.batcher.closed();
         Ok(Some(closed))
+    }
+
+    fn batch(
+        &self,
+        id: u64,
+        rows: Vec<P::Row>,
+        origins: Vec<Origin>,
+        ranges: Vec<PartitionRange>,
+        is_retry: bool,
+    ) -> Batch<P::Row> {
+        // The loop knows the group.
+        let membership = Membership::default();
+        Batch { id, topic: self.topic.clone(), rows, origins, ranges, attempt: 1, is_retry, membership }
     }
 
     fn end_restoring(&mut self, ranges: &[PartitionRange]) {

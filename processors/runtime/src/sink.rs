@@ -1,6 +1,6 @@
 //! The half of a stage that does I/O: batches in, an acknowledgement out.
 
-use crate::record::Origin;
+use crate::{membership::Membership, record::Origin};
 use std::future::Future;
 
 /// Why a batch was not written.
@@ -50,6 +50,8 @@ pub struct Batch<R> {
     pub attempt: u32,
     /// Whether this is one record given once more, below what was written long ago.
     pub is_retry: bool,
+    /// Whether its partitions are still this process's.
+    pub membership: Membership,
 }
 
 impl<R> Batch<R> {

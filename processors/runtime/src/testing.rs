@@ -31,7 +31,7 @@
 //! ```
 
 use crate::{
-    Batch, Effect, Origin, PartitionRange, ProcessError, Processor, RuntimeSettings,
+    Batch, Effect, Membership, Origin, PartitionRange, ProcessError, Processor, RuntimeSettings,
     dead_letter::DeadLetter,
     pipeline::{AssignError, ClosedBatch, LogStart, Offered, Pipeline, PipelineLimits, RetryOffered},
     record::OwnedRecord,
@@ -320,6 +320,7 @@ pub fn batch<R>(id: u64, rows: impl IntoIterator<Item = (Origin, R)>) -> Batch<R
         origins,
         attempt: 1,
         is_retry: false,
+        membership: Membership::default(),
     }
 }
 

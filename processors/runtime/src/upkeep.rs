@@ -5,11 +5,12 @@ use crate::{
     event_loop::{ABOUT_COMMIT, ABOUT_KAFKA, StageLoop},
     kafka::{self, Severity},
     ledger::Committable,
+    membership,
     replay::CommitNote,
     throttle::Took,
     worker::Watermarks,
 };
-use rdkafka::error::KafkaResult;
+use rdkafka::{consumer::Consumer as _, error::KafkaResult};
 use std::time::{Duration, Instant};
 
 /// The topic's end, and whether it is still the same topic, is asked for this often.
@@ -36,23 +37,65 @@ where
             return false;
         }
         self.is_commit_outstanding = true;
-        let noted = commits.into_iter().map(|commit| {
-            let replay = self.throttle.note(commit.partition, commit.next_offset).cloned();
-            let begins_at = self.rebalancing.begins_at(commit.partition);
-            (commit, CommitNote { topic_id: self.topic_id.clone(), replay, begins_at })
-        });
-        self.worker.commit(noted.collect());
+        self.worker.commit(commits.into_iter().map(|commit| self.noted(commit)).collect());
         true
+    }
+
+    fn noted(&self, commit: Committable) -> (Committable, CommitNote) {
+        let replay = self.throttle.note(commit.partition, commit.next_offset).cloned();
+        let begins_at = self.rebalancing.begins_at(commit.partition);
+        (commit, CommitNote { topic_id: self.topic_id.clone(), replay, begins_at })
+    }
+
+    /// Somebody is about to write what a partition's next owner would write, too: is this still a member of the group?
+    pub(crate) fn confirm_membership(&mut self, reply: membership::Reply) {
+        let ledger = self.pipeline.ledger();
+        if self.membership.is_certain() {
+            // A commit has been taken since it was asked.
+            let _ = reply.send(Ok(()));
+        } else if ledger.partitions().is_empty() || self.consumer.assignment_lost() {
+            let _ = reply.send(Err("they are lost".to_owned()));
+        } else if let Some(known) = ledger.known() {
+            self.confirming.push(reply);
+            if self.confirming.len() == 1 {
+                self.worker.confirm(self.noted(known));
+            }
+        } else {
+            // Nothing can be committed before the first batch, and who had the partitions before has got as far.
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    pub(crate) fn membership_confirmed(&mut self, sent: Instant, result: KafkaResult<()>) {
+        let answer = match result {
+            // A group without any member takes commits from everybody.
+            Ok(()) if self.consumer.assignment_lost() => Err("they are lost".to_owned()),
+            Ok(()) => {
+                self.membership.confirmed(sent);
+                let took_ms = sent.elapsed().as_millis();
+                if self.membership.is_certain() {
+                    Ok(())
+                } else {
+                    Err(format!("the answer took {took_ms} ms"))
+                }
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        for reply in self.confirming.drain(..) {
+            let _ = reply.send(answer.clone());
+        }
     }
 
     pub(crate) fn committed(
         &mut self,
         commits: &[Committable],
+        sent: Instant,
         result: KafkaResult<()>,
     ) -> Result<(), StageError> {
         self.is_commit_outstanding = false;
         match result {
             Ok(()) => {
+                self.membership.confirmed(sent);
                 self.monitor.withdraw(ABOUT_COMMIT);
                 self.note_commits(commits);
             }

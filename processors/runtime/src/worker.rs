@@ -54,6 +54,8 @@ pub(crate) struct Watermarks {
 
 enum Task {
     Commit(Vec<(Committable, CommitNote)>),
+    /// What is committed is committed once more, to hear whether the group takes it.
+    Confirm((Committable, CommitNote)),
     LookUp(Vec<i32>),
     Watermarks(Vec<i32>),
 }
@@ -86,6 +88,10 @@ impl Worker {
         self.send(Task::Commit(commits));
     }
 
+    pub fn confirm(&self, commit: (Committable, CommitNote)) {
+        self.send(Task::Confirm(commit));
+    }
+
     pub fn look_up(&self, partitions: Vec<i32>) {
         self.send(Task::LookUp(partitions));
     }
@@ -110,11 +116,13 @@ impl Worker {
 fn carry_out(consumer: &KafkaConsumer, topic: &str, task: Task) -> Letter {
     match task {
         Task::Commit(commits) => {
-            let noted = commits.iter().map(|(c, note)| (c.partition, c.next_offset, note));
-            let result =
-                list_noted(topic, noted).and_then(|offsets| consumer.commit(&offsets, CommitMode::Sync));
+            let (sent, result) = commit(consumer, topic, &commits);
             let commits = commits.into_iter().map(|(commit, _)| commit).collect();
-            Letter::Committed { commits, result }
+            Letter::Committed { commits, sent, result }
+        }
+        Task::Confirm(known) => {
+            let (sent, result) = commit(consumer, topic, &[known]);
+            Letter::Confirmed { sent, result }
         }
         Task::LookUp(partitions) => Letter::LookedUp(look_up(consumer, topic, &partitions)),
         Task::Watermarks(partitions) => {
@@ -131,6 +139,18 @@ fn carry_out(consumer: &KafkaConsumer, topic: &str, task: Task) -> Letter {
             Letter::Watermarks(watermarks)
         }
     }
+}
+
+/// Commits, and tells since when the group has known that this is a member if it was taken.
+fn commit(
+    consumer: &KafkaConsumer,
+    topic: &str,
+    commits: &[(Committable, CommitNote)],
+) -> (Instant, KafkaResult<()>) {
+    let noted = commits.iter().map(|(c, note)| (c.partition, c.next_offset, note));
+    let sent = Instant::now();
+    let result = list_noted(topic, noted).and_then(|offsets| consumer.commit(&offsets, CommitMode::Sync));
+    (sent, result)
 }
 
 fn topic_id(consumer: &KafkaConsumer, topic: &str, timeout: Duration) -> KafkaResult<Option<String>> {

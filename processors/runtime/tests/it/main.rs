@@ -5,6 +5,7 @@
 mod dead_letters;
 mod delivery;
 mod fixture;
+mod membership;
 mod progress;
 mod rebalance;
 mod replay;
