@@ -85,12 +85,12 @@ impl Held {
         (before, applied)
     }
 
-    /// Whether this copy of an event that was folded before stands in the log behind one with a higher version. Once
-    /// compaction has removed the first, a member without a store meets the events in another order, and may leave rows
-    /// that this claim never stood in. A disordered claim's places are all deleted with each write anyway.
+    /// Whether this copy of an event that was folded before stands in the log behind one with a higher version, or may. Once
+    /// compaction has removed the first, a member without a store meets the events in another order: it may leave rows
+    /// that this claim never stood in, and what it commits may be silent here, so that nobody has written the present state.
     pub fn is_out_of_place(&self, copy: &EventView<'_>) -> bool {
         let Claim { state, disordered, .. } = &self.write.claim;
-        !disordered && copy.version < state.version()
+        *disordered || copy.version < state.version()
     }
 
     /// The open batch is to be closed: what it writes of the claim is complete.

@@ -336,7 +336,7 @@ impl Partition {
                 if !is_entered {
                     return Ok(Effect::AlreadyThere);
                 }
-                if !replayed {
+                if !replayed || asked_for {
                     self.at_hand.get(slot).change().claim.history.add_unknown();
                 }
             }

@@ -51,7 +51,7 @@ pub async fn run(namespace: &Namespace) -> Result<()> {
     pump::pump(namespace, BATCH_RECORDS, 1, write).await
 }
 
-/// One change for every record, as if each were a batch. A copy changes nothing, and has its claim's row alone.
+/// One change for every record, as if each were a batch.
 fn changes(namespace: &Namespace, schemas: SchemaCache, all: &[OwnedRecord]) -> Result<Vec<Change>> {
     let identity = StoreIdentity {
         topic: namespace.events_topic.clone(),

@@ -13,7 +13,7 @@ use claims_audit::{
 };
 use claims_verifier::namespace::Namespace;
 use parquet::{
-    arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder},
+    arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder, arrow_writer::ArrowWriterOptions},
     file::properties::WriterProperties,
 };
 use std::{
@@ -27,7 +27,7 @@ use tokio::task::JoinSet;
 
 const FILES: &str = "floor";
 
-/// A file for every partition of a batch, synced, as the product's.
+/// A file for every partition of a batch, synced. Folders are not, as the product's are.
 pub async fn run(namespace: &Namespace) -> Result<()> {
     let all = records::read_all(namespace)?;
     let mut processor = AuditProcessor::new(records::schemas(namespace, &all).await?, TrailEnds::default());
@@ -76,11 +76,12 @@ async fn write(ready: Arc<Vec<RecordBatch>>, range: Range<usize>, folder: Arc<Pa
     Ok(())
 }
 
-/// In the product's encodings, without its Bloom filter and metadata.
+/// In the product's encodings, without its Bloom filter and what it notes of the chain.
 fn encode(rows: &RecordBatch, path: &Path) -> Result<()> {
     let file = File::create(path).with_context(|| format!("write {}", path.display()))?;
     let properties = write::encodings(WriterProperties::builder())?.build();
-    let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(properties))?;
+    let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+    let mut writer = ArrowWriter::try_new_with_options(file, rows.schema(), options)?;
     writer.write(rows)?;
     Ok(writer.into_inner()?.sync_all()?)
 }

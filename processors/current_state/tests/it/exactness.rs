@@ -204,6 +204,8 @@ enum StoreFate {
     Lost,
     /// An older copy comes back.
     Behind,
+    /// The first one that there was comes back.
+    First,
 }
 
 struct World {
@@ -301,18 +303,22 @@ impl World {
     }
 
     fn mishap(&mut self, log: &Log, mishap: &Mishap) {
-        let older = self.folder.path().join("older");
+        let [older, first] = ["older", "first"].map(|name| self.folder.path().join(name));
         if self.live().exists() {
             copy(&self.live(), &older);
         }
         self.run(log, &mishap.batch_records, mishap.lag, Some(mishap.crash));
+        if !first.exists() && self.live().exists() {
+            copy(&self.live(), &first);
+        }
         match mishap.store {
             StoreFate::Kept => {}
             StoreFate::Lost => std::fs::remove_dir_all(self.live()).unwrap(),
-            StoreFate::Behind => {
+            StoreFate::Behind | StoreFate::First => {
+                let back = if mishap.store == StoreFate::First { first } else { older };
                 std::fs::remove_dir_all(self.live()).unwrap();
-                if older.exists() {
-                    copy(&older, &self.live());
+                if back.exists() {
+                    copy(&back, &self.live());
                 }
             }
         }
@@ -372,8 +378,12 @@ fn mishaps() -> impl Strategy<Value = Vec<Mishap>> {
         Just(Crash::AfterStore),
         Just(Crash::AfterCommit)
     ];
-    let fate =
-        prop_oneof![2 => Just(StoreFate::Kept), 2 => Just(StoreFate::Lost), 1 => Just(StoreFate::Behind)];
+    let fate = prop_oneof![
+        2 => Just(StoreFate::Kept),
+        2 => Just(StoreFate::Lost),
+        1 => Just(StoreFate::Behind),
+        1 => Just(StoreFate::First)
+    ];
     let reset = prop::option::weighted(0.4, 0.0..1.0);
     let zombie = prop::option::of(any::<prop::sample::Index>());
     let one = (prop::collection::vec(1_usize..6, 1..5), 0..=MAX_LAG, crash, fate, reset, zombie).prop_map(
@@ -471,13 +481,16 @@ proptest! {
     }
 }
 
+/// A creation, an assignment and a note.
+fn three() -> Vec<Event> {
+    [0, 1, 7].into_iter().zip(1..).map(|(kind, version)| event("t", "c1", version, data(kind))).collect()
+}
+
 /// A creation imported twice, of which compaction leaves the second copy. A member without a store shows the claim under
 /// no known creation and crashes; then one takes over whose store met the creation first.
 #[test]
 fn a_store_from_before_a_compaction_clears_what_one_from_after_it_left() {
-    let [v1, v2, v3] = [data(0), data(1), data(7)];
-    let first: Vec<Event> =
-        [v1, v2, v3].into_iter().zip(1..).map(|(data, version)| event("t", "c1", version, data)).collect();
+    let first = three();
     for crash in [Crash::AfterSink, Crash::AfterStore, Crash::AfterCommit] {
         let log: Log = (0..).zip([first.clone(), first[..1].to_vec()].concat()).collect();
         let mut world = World::new(0);
@@ -493,4 +506,25 @@ fn a_store_from_before_a_compaction_clears_what_one_from_after_it_left() {
         world.run(&log, &[1], 0, None);
         world.check(&log).unwrap();
     }
+}
+
+/// The member from after the compaction has committed what it wrote, so that to the older store these records are silent,
+/// and come in another order. The last copy of the creation is where the whole state is written.
+#[test]
+fn what_was_folded_in_silence_is_written_with_the_copy_that_others_lacked() {
+    let [v1, v2, v3] = <[Event; 3]>::try_from(three()).unwrap();
+    let all = [&v1, &v2, &v3, &v1, &v2, &v1].map(Event::clone);
+    let log: Log = (0..).zip(all).collect();
+    let mut world = World::new(0);
+    world.run(&log, &[1], 0, Some(Crash::AfterCommit));
+    let kept = world.folder.path().join("kept");
+    copy(&world.live(), &kept);
+    let log = compacted(&log);
+    assert_eq!(log.iter().map(|(_, event)| event.version).collect::<Vec<_>>(), [3, 2, 1]);
+    std::fs::remove_dir_all(world.live()).unwrap();
+    world.run(&log, &[1, 1], 0, Some(Crash::AfterCommit));
+    assert_eq!(world.committed, Some(5));
+    copy(&kept, &world.live());
+    world.run(&log, &[1], 0, None);
+    world.check(&log).unwrap();
 }
