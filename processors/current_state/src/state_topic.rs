@@ -7,7 +7,7 @@ use crate::{
     metrics as names,
     processor::{ClaimWrite, NAME},
 };
-use claims_runtime::{Batch, SinkError};
+use claims_runtime::{Batch, Confirmation, Membership, SinkError};
 use claims_schemas::{Status, codec};
 use claims_topology::{Config, kafka, topics};
 use futures::future::join_all;
@@ -30,6 +30,25 @@ const MAX_QUEUE_KBYTES: &str = "65536";
 const MAX_DELIVERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait when the producer's queue is full.
 const QUEUE_FULL_PAUSE_MS: u64 = 10;
+
+/// Whether a batch's partitions are this process's, looked at before each record: it may be stopped between any two.
+struct Lease<'a> {
+    membership: &'a Membership,
+    confirmation: Confirmation,
+}
+
+impl<'a> Lease<'a> {
+    async fn begin(membership: &'a Membership) -> Result<Self, SinkError> {
+        Ok(Self { membership, confirmation: membership.confirm().await? })
+    }
+
+    async fn holds(&mut self, partition: i32) -> Result<bool, SinkError> {
+        if self.confirmation == Confirmation::Certain && !self.membership.is_certain() {
+            self.confirmation = self.membership.confirm().await?;
+        }
+        Ok(!self.membership.has_lost(partition))
+    }
+}
 
 /// Writes current states.
 pub struct StatePublisher {
@@ -65,11 +84,11 @@ impl StatePublisher {
     /// member of its group.
     pub async fn publish(&self, batch: &Batch<Arc<ClaimWrite>>) -> Result<(), SinkError> {
         let mut value = Vec::with_capacity(1024);
+        let mut lease = Lease::begin(&batch.membership).await?;
         for chunk in batch.rows.chunks(MAX_OUTSTANDING_RECORDS) {
-            batch.membership.confirm().await?;
             let mut deliveries = Vec::with_capacity(chunk.len());
-            for write in chunk.iter().filter(|write| !batch.membership.has_lost(write.partition)) {
-                deliveries.push(self.send(write, &mut value).await?);
+            for write in chunk {
+                deliveries.extend(self.send(write, &mut lease, &mut value).await?);
             }
             for delivery in join_all(deliveries).await {
                 match delivery {
@@ -86,7 +105,13 @@ impl StatePublisher {
         Ok(())
     }
 
-    async fn send(&self, write: &ClaimWrite, value: &mut Vec<u8>) -> Result<DeliveryFuture, SinkError> {
+    /// Hands a state over, unless its partition is gone.
+    async fn send(
+        &self,
+        write: &ClaimWrite,
+        lease: &mut Lease<'_>,
+        value: &mut Vec<u8>,
+    ) -> Result<Option<DeliveryFuture>, SinkError> {
         let state = &write.claim.state;
         let key = format!("{}:{}", state.tenant_id, state.claim_id);
         let revision = state.revision().to_string();
@@ -105,8 +130,11 @@ impl StatePublisher {
             record = record.payload(value.as_slice());
         }
         loop {
+            if !lease.holds(write.partition).await? {
+                return Ok(None);
+            }
             match self.producer.send_result(record) {
-                Ok(delivery) => return Ok(delivery),
+                Ok(delivery) => return Ok(Some(delivery)),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), unsent)) => {
                     record = unsent;
                     tokio::time::sleep(Duration::from_millis(QUEUE_FULL_PAUSE_MS)).await;

@@ -56,7 +56,7 @@ mod topic_id;
 mod upkeep;
 mod worker;
 
-pub use membership::Membership;
+pub use membership::{Confirmation, Membership};
 pub use offsets::committed_offsets;
 pub use processor::{Effect, ProcessError, Processor, Rows};
 pub use record::{Headers, Origin, OwnedRecord, Payload, Record};

@@ -4,7 +4,8 @@
 //! A member that the group hasn't heard from for its session timeout loses its partitions, and if it was stopped or cut off it
 //! doesn't know. But the group takes commits from present members alone, and a commit begins the session anew. So from the
 //! moment at which a commit that was taken had been sent, the partitions are certainly this member's for a session timeout.
-//! Half of that is for deciding to write ([`Membership::confirm`]), the other half is for what is written to arrive.
+//! Half of that, and no more than [`MAX_CERTAIN`], is for deciding to write ([`Membership::confirm`]); the rest is for what is
+//! written to arrive.
 
 use crate::{SinkError, delivery::Gone, event_loop::Letter, mailbox::Mailbox};
 use std::{
@@ -16,8 +17,20 @@ use tokio::sync::oneshot;
 /// The group has this long to confirm a membership.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where the answer goes: what is wrong, if anything.
-pub(crate) type Reply = oneshot::Sender<Result<(), String>>;
+/// However long the session: another process may take the place of a static member, and have its partitions at once.
+pub const MAX_CERTAIN: Duration = Duration::from_secs(5);
+
+/// Where the answer goes, or what is wrong.
+pub(crate) type Reply = oneshot::Sender<Result<Confirmation, String>>;
+
+/// What is known of a membership.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confirmation {
+    /// The group has taken a commit a moment ago.
+    Certain,
+    /// Of these partitions nothing has been committed yet, by nobody: the group can't be asked.
+    NothingCommitted,
+}
 
 /// Which partitions of a batch are still this process's. The default is of no group, and has lost none.
 #[derive(Debug, Clone, Default)]
@@ -46,7 +59,7 @@ impl Group {
 
 impl Membership {
     pub(crate) fn new(session_timeout: Duration, mailbox: Arc<Mailbox<Letter>>) -> Self {
-        let (certain_for, confirmed_at) = (session_timeout / 2, Mutex::default());
+        let (certain_for, confirmed_at) = ((session_timeout / 2).min(MAX_CERTAIN), Mutex::default());
         Self::of(Arc::new(Group { certain_for, confirmed_at, mailbox }), Gone::default())
     }
 
@@ -72,7 +85,7 @@ impl Membership {
     }
 
     /// Whether a commit was sent so short a time ago that nothing needs to be asked.
-    pub(crate) fn is_certain(&self) -> bool {
+    pub fn is_certain(&self) -> bool {
         self.group().is_none_or(|group| group.is_certain(Instant::now()))
     }
 
@@ -87,12 +100,16 @@ impl Membership {
     ///
     /// [`SinkError::Transient`] if the group has not answered in time, or doesn't count this process among its members any
     /// more: then nothing may be written, and the loop hears of it soon.
-    pub async fn confirm(&self) -> Result<(), SinkError> {
-        let Some(group) = self.group().filter(|_| !self.is_certain()) else { return Ok(()) };
+    pub async fn confirm(&self) -> Result<Confirmation, SinkError> {
+        let Some(group) = self.group().filter(|_| !self.is_certain()) else {
+            return Ok(Confirmation::Certain);
+        };
         let (reply, answer) = oneshot::channel();
         group.mailbox.post(Letter::Confirm(reply));
         let detail = match tokio::time::timeout(CONFIRM_TIMEOUT, answer).await {
-            Ok(Ok(Ok(()))) => return Ok(()),
+            // The process may have been stopped since it was answered.
+            Ok(Ok(Ok(Confirmation::Certain))) if !self.is_certain() => "the answer came too late".to_owned(),
+            Ok(Ok(Ok(confirmation))) => return Ok(confirmation),
             Ok(Ok(Err(detail))) => detail,
             Ok(Err(_)) => "the stage has ended".to_owned(),
             Err(_) => format!("no answer within {} s", CONFIRM_TIMEOUT.as_secs()),
@@ -107,7 +124,7 @@ impl Membership {
 mod tests {
     use super::*;
 
-    const SESSION: Duration = Duration::from_millis(400);
+    const SESSION: Duration = Duration::from_secs(8);
 
     fn membership() -> (Membership, Arc<Mailbox<Letter>>) {
         let mailbox = Arc::new(Mailbox::default());
@@ -129,7 +146,7 @@ mod tests {
         membership.confirmed(now);
         membership.confirmed(now.checked_sub(SESSION).unwrap());
         assert!(membership.is_certain(), "an older commit takes nothing away");
-        membership.confirm().await.unwrap();
+        assert_eq!(membership.confirm().await, Ok(Confirmation::Certain));
         assert!(asked(&mailbox).is_none());
         let group = membership.group().unwrap();
         assert!(!group.is_certain(now + SESSION / 2));
@@ -139,9 +156,12 @@ mod tests {
     #[tokio::test]
     async fn the_group_is_asked_where_nothing_is_certain() {
         let (membership, mailbox) = membership();
-        for (answer, wanted) in
-            [(Ok(()), None), (Err("IllegalGeneration".to_owned()), Some("IllegalGeneration"))]
-        {
+        let refused = Err("IllegalGeneration".to_owned());
+        for (answer, wanted) in [
+            (Ok(Confirmation::NothingCommitted), Ok(Confirmation::NothingCommitted)),
+            (refused, Err("IllegalGeneration")),
+            (Ok(Confirmation::Certain), Err("too late")),
+        ] {
             let asking = tokio::spawn({
                 let membership = membership.clone();
                 async move { membership.confirm().await }
@@ -154,13 +174,22 @@ mod tests {
             };
             reply.send(answer).unwrap();
             match (asking.await.unwrap(), wanted) {
-                (Ok(()), None) => {}
-                (Err(SinkError::Transient(detail)), Some(wanted)) => {
+                (Err(SinkError::Transient(detail)), Err(wanted)) => {
                     assert!(detail.contains(wanted), "{detail}")
                 }
-                (answer, _) => panic!("{answer:?}"),
+                (answer, wanted) => assert_eq!(answer.ok(), wanted.ok()),
             }
         }
+    }
+
+    #[test]
+    fn a_long_session_makes_nothing_certain_for_long() {
+        let membership = Membership::new(Duration::from_secs(45), Arc::default());
+        let now = Instant::now();
+        membership.confirmed(now);
+        let group = membership.group().unwrap();
+        assert!(group.is_certain(now + MAX_CERTAIN - Duration::from_millis(1)));
+        assert!(!group.is_certain(now + MAX_CERTAIN));
     }
 
     #[test]

@@ -270,7 +270,8 @@ where
             return self.release(leaving);
         }
         let mut next_try = retry_at;
-        if !self.is_commit_outstanding && now >= retry_at {
+        // Whoever has the partition next commits further: nothing of ours may come behind that.
+        if !self.is_commit_outstanding && self.confirming.is_empty() && now >= retry_at {
             if !self.commit(|partition| leaving.partitions.contains(&partition)) {
                 return self.release(leaving);
             }

@@ -5,7 +5,7 @@ use crate::{
     event_loop::{ABOUT_COMMIT, ABOUT_KAFKA, StageLoop},
     kafka::{self, Severity},
     ledger::Committable,
-    membership,
+    membership::{self, Confirmation},
     replay::CommitNote,
     throttle::Took,
     worker::Watermarks,
@@ -52,7 +52,7 @@ where
         let ledger = self.pipeline.ledger();
         if self.membership.is_certain() {
             // A commit has been taken since it was asked.
-            let _ = reply.send(Ok(()));
+            let _ = reply.send(Ok(Confirmation::Certain));
         } else if ledger.partitions().is_empty() || self.consumer.assignment_lost() {
             let _ = reply.send(Err("they are lost".to_owned()));
         } else if let Some(known) = ledger.known() {
@@ -61,8 +61,8 @@ where
                 self.worker.confirm(self.noted(known));
             }
         } else {
-            // Nothing can be committed before the first batch, and who had the partitions before has got as far.
-            let _ = reply.send(Ok(()));
+            // Nothing can be committed before the first batch.
+            let _ = reply.send(Ok(Confirmation::NothingCommitted));
         }
     }
 
@@ -74,7 +74,7 @@ where
                 self.membership.confirmed(sent);
                 let took_ms = sent.elapsed().as_millis();
                 if self.membership.is_certain() {
-                    Ok(())
+                    Ok(Confirmation::Certain)
                 } else {
                     Err(format!("the answer took {took_ms} ms"))
                 }
