@@ -350,7 +350,12 @@ impl Partition {
             }
             Applied::Changed { .. } => {}
         }
-        rows.reserve_bytes(self.enter(slot, event, visible.then_some(origin), !is_change));
+        let mut bytes = self.enter(slot, event, visible.then_some(origin), !is_change);
+        if is_change || replayed {
+            // The entry of a copy was written with the first one.
+            bytes += self.at_hand.get(slot).change().note(event);
+        }
+        rows.reserve_bytes(bytes);
         Ok(if is_change { Effect::Applied } else { Effect::AlreadyThere })
     }
 
@@ -372,9 +377,8 @@ impl Partition {
         }
         let held = self.at_hand.get(slot);
         held.replayed |= was_folded_before;
-        let write = held.change();
-        write.origins.extend(origin);
-        bytes + write.note(event)
+        held.change().origins.extend(origin);
+        bytes
     }
 
     /// The claim as stored.

@@ -163,6 +163,7 @@ fn copies_of_an_import_change_nothing_and_a_replay_writes_everything_again() {
         let copies = driver.run(events.iter().zip(2..).map(|(e, offset)| record(offset, e)), 10).unwrap();
         let revisions: Vec<u64> = copies.iter().map(|(_, row)| row.claim.state.revision()).collect();
         assert_eq!(revisions, [2], "the creation stands behind what came after it");
+        assert!(copies[0].1.timeline.is_empty(), "its entry is there");
     }
     let mut driver = driver(folder.path());
     assert_eq!(driver.assign(0, Some(0)).unwrap(), 0);
