@@ -2,6 +2,7 @@
 //!
 //! Field and type names are those of `avro/claim_event.avsc`; a test holds the two together.
 
+use crate::Text;
 use chrono::{DateTime, Utc};
 use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
@@ -177,7 +178,7 @@ pub struct Money {
     pub amount: Decimal,
     /// ISO 4217 code; `None`: the source doesn't say.
     #[serde(default)]
-    pub currency: Option<String>,
+    pub currency: Option<Text>,
 }
 
 /// A customer has made a claim.

@@ -20,6 +20,7 @@
 //! The one thing that depends on order: of two different events with one version the first in the log wins.
 
 use crate::{
+    Text,
     events::{Event, EventType, Timestamp},
     state::{ClaimState, SeenVersion, Status, Versioned},
     view::{CreatedView, DataView, EventView, MoneyView, ResolvedView},
@@ -69,7 +70,7 @@ pub const fn allowed(status: Status, event: EventType) -> bool {
 impl ClaimState {
     /// The state of a claim of which nothing is known yet.
     pub fn empty(tenant_id: &str, claim_id: &str) -> Self {
-        Self { tenant_id: tenant_id.to_owned(), claim_id: claim_id.to_owned(), ..Self::default() }
+        Self { tenant_id: Text::new(tenant_id), claim_id: Text::new(claim_id), ..Self::default() }
     }
 
     /// Folds one event of this claim into the state. The caller picks the state by tenant and claim.
@@ -85,7 +86,7 @@ impl ClaimState {
         let surprise = self.surprise(event);
         if event.version > self.updated_at.version {
             set(&mut self.updated_at, event.version, Some(event.occurred_at));
-            self.source = event.source.map(str::to_owned);
+            self.source = event.source.map(Text::new);
         }
         self.apply_data(event);
         Applied::Changed { surprise }
@@ -228,9 +229,9 @@ fn set<T>(field: &mut Versioned<Option<T>>, version: u64, value: Option<T>) {
 }
 
 /// As [`set`], copying the text only if it is taken.
-fn set_text(field: &mut Versioned<Option<String>>, version: u64, value: Option<&str>) {
+fn set_text(field: &mut Versioned<Option<Text>>, version: u64, value: Option<&str>) {
     if version > field.version {
-        *field = Versioned { version, value: value.map(str::to_owned) };
+        *field = Versioned { version, value: value.map(Text::new) };
     }
 }
 

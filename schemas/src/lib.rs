@@ -16,10 +16,12 @@ pub mod fold;
 pub mod json;
 pub mod state;
 pub mod state_codec;
+pub mod text;
 pub mod validate;
 pub mod view;
 
 pub use codec::{DecodeError, EncodeError, SchemaCache};
 pub use events::{Event, EventData, EventType, Money, Timestamp, Urgency};
 pub use state::{ClaimState, Status};
+pub use text::Text;
 pub use view::EventView;

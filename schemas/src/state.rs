@@ -1,7 +1,14 @@
 //! A claim's current state: what the fold makes of a set of events.
 
-use crate::events::{Money, Timestamp, Urgency};
+use crate::{
+    Text,
+    events::{Money, Timestamp, Urgency},
+};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+/// The versions of a claim's events; those of most claims stand in it.
+pub type SeenVersions = SmallVec<[SeenVersion; 8]>;
 
 /// Where a claim stands in its lifecycle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -47,7 +54,7 @@ impl Status {
 
 /// A value and the version of the event that last set it; version 0: never set. The higher version wins, which is
 /// what makes the fold independent of order.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Versioned<T> {
     /// The version of the event that set the value, 0 if none has.
     pub version: u64,
@@ -56,7 +63,7 @@ pub struct Versioned<T> {
 }
 
 /// One folded event: its version, and a fingerprint of its id to tell a copy from a conflict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SeenVersion {
     /// The event's version.
     pub version: u64,
@@ -65,36 +72,36 @@ pub struct SeenVersion {
 }
 
 /// The current state of one claim. What each event type sets, and what erasing clears: see [`crate::fold`].
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default)]
 #[allow(missing_docs)]
 pub struct ClaimState {
-    pub tenant_id: String,
-    pub claim_id: String,
+    pub tenant_id: Text,
+    pub claim_id: Text,
     /// The versions folded so far, ascending; their number is the [`revision`](Self::revision).
-    pub seen: Vec<SeenVersion>,
+    pub seen: SeenVersions,
     pub status: Versioned<Option<Status>>,
     /// When the event that set the status occurred.
     pub status_since: Timestamp,
     /// The source that the event with the highest version came from.
-    pub source: Option<String>,
-    pub customer_id: Versioned<Option<String>>,
-    pub customer_name: Versioned<Option<String>>,
-    pub customer_email: Versioned<Option<String>>,
-    pub claim_type: Versioned<Option<String>>,
-    pub title: Versioned<Option<String>>,
-    pub description: Versioned<Option<String>>,
-    pub product_id: Versioned<Option<String>>,
-    pub order_id: Versioned<Option<String>>,
+    pub source: Option<Text>,
+    pub customer_id: Versioned<Option<Text>>,
+    pub customer_name: Versioned<Option<Text>>,
+    pub customer_email: Versioned<Option<Text>>,
+    pub claim_type: Versioned<Option<Text>>,
+    pub title: Versioned<Option<Text>>,
+    pub description: Versioned<Option<Text>>,
+    pub product_id: Versioned<Option<Text>>,
+    pub order_id: Versioned<Option<Text>>,
     pub urgency: Versioned<Option<Urgency>>,
     pub claimed: Versioned<Option<Money>>,
-    pub agent_id: Versioned<Option<String>>,
-    pub agent_name: Versioned<Option<String>>,
+    pub agent_id: Versioned<Option<Text>>,
+    pub agent_name: Versioned<Option<Text>>,
     pub estimated_resolution_at: Versioned<Option<Timestamp>>,
-    pub resolution: Versioned<Option<String>>,
-    pub resolution_type: Versioned<Option<String>>,
-    pub customer_satisfaction: Versioned<Option<String>>,
+    pub resolution: Versioned<Option<Text>>,
+    pub resolution_type: Versioned<Option<Text>>,
+    pub customer_satisfaction: Versioned<Option<Text>>,
     pub follow_up_required: Versioned<Option<bool>>,
-    pub replacement_tracking: Versioned<Option<String>>,
+    pub replacement_tracking: Versioned<Option<Text>>,
     pub settled: Versioned<Option<Money>>,
     /// When it was created, last resolved and last closed in the business.
     pub created_at: Versioned<Option<Timestamp>>,

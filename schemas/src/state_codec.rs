@@ -5,8 +5,9 @@
 //! teams read `claims.state.v1`.
 
 use crate::{
+    Text,
     events::{Money, Timestamp, Urgency},
-    state::{ClaimState, SeenVersion, Status, Versioned},
+    state::{ClaimState, SeenVersion, SeenVersions, Status, Versioned},
 };
 use rust_decimal::Decimal;
 
@@ -156,7 +157,7 @@ impl Field for bool {
     }
 }
 
-impl Field for String {
+impl Field for Text {
     fn put(&self, out: &mut Vec<u8>) {
         (self.len() as u64).put(out);
         out.extend_from_slice(self.as_bytes());
@@ -166,7 +167,7 @@ impl Field for String {
         let len = u64::take(input)?.try_into().ok()?;
         let (text, rest) = input.split_at_checked(len)?;
         *input = rest;
-        std::str::from_utf8(text).ok().map(str::to_owned)
+        std::str::from_utf8(text).ok().map(Text::new)
     }
 }
 
@@ -257,7 +258,7 @@ impl<T: Field> Field for Versioned<T> {
     }
 }
 
-impl Field for Vec<SeenVersion> {
+impl Field for SeenVersions {
     /// Versions as steps from the one before: they ascend.
     fn put(&self, out: &mut Vec<u8>) {
         (self.len() as u64).put(out);
@@ -275,7 +276,7 @@ impl Field for Vec<SeenVersion> {
         if len > input.len() / 9 {
             return None;
         }
-        let mut all = Vec::with_capacity(len + 1);
+        let mut all = SeenVersions::with_capacity(len);
         let mut version = 0_u64;
         for _ in 0..len {
             version = version.wrapping_add(u64::take(input)?);

@@ -1,7 +1,7 @@
 //! An event whose texts stand elsewhere: in a line of JSON, in an [`Event`]. Costs no allocation, and what writes or
 //! checks events works on it, so that there is one set of rules for both.
 
-use crate::events::*;
+use crate::{Text, events::*};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
@@ -331,7 +331,7 @@ impl ResolvedView<'_> {
 
 impl MoneyView<'_> {
     pub(crate) fn to_money(self) -> Money {
-        Money { amount: self.amount, currency: owned(self.currency) }
+        Money { amount: self.amount, currency: self.currency.map(Text::new) }
     }
 }
 

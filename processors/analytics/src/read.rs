@@ -1,7 +1,7 @@
 //! Reading the views `latest` and `events` of some claims: for checks, not for BI.
 
 use crate::schema::database_client;
-use claims_schemas::{ClaimState, Timestamp, events::Money, state::SeenVersion};
+use claims_schemas::{ClaimState, Text, Timestamp, events::Money, state::SeenVersion};
 use claims_topology::config::ClickHouseConfig;
 use clickhouse::{Client, Row, error::Error};
 use serde::Deserialize;
@@ -57,27 +57,28 @@ pub struct LatestRow {
 impl LatestRow {
     /// The row of a claim in this state.
     pub fn of(state: &ClaimState) -> Self {
+        let text = |text: &Option<Text>| text.as_ref().map(Text::to_string);
         let at = |at: Option<Timestamp>| at.map(|at| at.0);
         let amount = |money: &Option<Money>| money.as_ref().map(|m| m.amount.normalize().to_string());
         Self {
-            claim_id: state.claim_id.clone(),
+            claim_id: state.claim_id.to_string(),
             status: state.status().as_str().to_owned(),
             version: state.version(),
             revision: state.revision(),
-            source: state.source.clone(),
-            customer_id: state.customer_id.value.clone(),
-            claim_type: state.claim_type.value.clone(),
-            title: state.title.value.clone(),
-            description: state.description.value.clone(),
-            product_id: state.product_id.value.clone(),
-            order_id: state.order_id.value.clone(),
+            source: text(&state.source),
+            customer_id: text(&state.customer_id.value),
+            claim_type: text(&state.claim_type.value),
+            title: text(&state.title.value),
+            description: text(&state.description.value),
+            product_id: text(&state.product_id.value),
+            order_id: text(&state.order_id.value),
             urgency: state.urgency.value.map(|urgency| urgency.as_str().to_owned()),
             claimed_amount: amount(&state.claimed.value),
-            claimed_currency: state.claimed.value.as_ref().and_then(|m| m.currency.clone()),
-            agent_id: state.agent_id.value.clone(),
-            agent_name: state.agent_name.value.clone(),
-            resolution: state.resolution.value.clone(),
-            resolution_type: state.resolution_type.value.clone(),
+            claimed_currency: state.claimed.value.as_ref().and_then(|m| text(&m.currency)),
+            agent_id: text(&state.agent_id.value),
+            agent_name: text(&state.agent_name.value),
+            resolution: text(&state.resolution.value),
+            resolution_type: text(&state.resolution_type.value),
             settled_amount: amount(&state.settled.value),
             created_at: at(state.created_at.value),
             resolved_at: at(state.resolved_at.value),

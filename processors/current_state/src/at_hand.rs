@@ -1,5 +1,7 @@
 //! The claims of a partition that are at hand: those that the open batch changes, those on their way to the sink, and
 //! those that the store holds and that were changed not long ago. What isn't here is read from the store.
+//!
+//! The store is not given a claim with every batch that changes it, but once for several, all claims of a partition together.
 
 use crate::{claim::Claim, places::Stood, processor::ClaimWrite};
 use ahash::RandomState;
@@ -23,6 +25,10 @@ pub(crate) struct AtHand {
     free: Vec<Slot>,
     /// Batches that the store holds, the oldest first, with the claims that they changed.
     stored: VecDeque<Stored>,
+    /// Claims that closed batches changed since the store was last given any.
+    unstored: Vec<Slot>,
+    /// About what these hold, in bytes.
+    unstored_bytes: usize,
     /// Claims named in `stored`, those among them that have been changed again since.
     named: usize,
     /// About what claims outside the open batch hold, in bytes.
@@ -38,14 +44,27 @@ struct Stored {
     slots: Vec<Slot>,
 }
 
+/// Claims of a partition as they stand after a batch, all those that the store holds otherwise.
+pub(crate) struct Snapshot {
+    /// The batch.
+    pub batch_id: u64,
+    /// The claims. Where they are at hand, they may have changed since.
+    pub claims: Vec<Arc<ClaimWrite>>,
+    /// Where they are.
+    pub slots: Vec<Slot>,
+}
+
 /// A claim at hand.
 pub(crate) struct Held {
     hash: u64,
     /// The claim, and, if it is in a batch, what that writes of it. Others look at it while it is with the sink; while it
     /// is in the open batch nobody does.
     pub write: Arc<ClaimWrite>,
-    /// The last batch that changed it; `None`: the open one, or it was only just loaded.
+    /// The last batch that changed it, or a later one with which it is stored; `None`: the open one, or it was only just
+    /// loaded.
     batch_id: Option<u64>,
+    /// Whether it is among the unstored ones.
+    is_unstored: bool,
     bytes: usize,
     /// Whether it is in the open batch.
     pub is_open: bool,
@@ -110,6 +129,8 @@ impl Default for AtHand {
             claims: Vec::new(),
             free: Vec::new(),
             stored: VecDeque::new(),
+            unstored: Vec::new(),
+            unstored_bytes: 0,
             named: 0,
             bytes: 0,
             hasher: RandomState::new(),
@@ -137,6 +158,7 @@ impl AtHand {
             hash,
             write: Arc::new(ClaimWrite::of(partition, claim)),
             batch_id: None,
+            is_unstored: false,
             bytes: 0,
             is_open: false,
             stood: Stood::default(),
@@ -171,6 +193,39 @@ impl AtHand {
         (held.is_open, held.replayed, held.batch_id) = (false, false, Some(batch_id));
         held.bytes = held.write.approximate_bytes() + held.stood.heap_bytes() + OVERHEAD_BYTES;
         self.bytes += held.bytes;
+        if !std::mem::replace(&mut held.is_unstored, true) {
+            self.unstored.push(slot);
+            self.unstored_bytes += held.bytes;
+        }
+    }
+
+    /// About what claims hold that the store hasn't been given as closed batches left them, in bytes.
+    pub fn unstored_bytes(&self) -> usize {
+        self.unstored_bytes
+    }
+
+    /// Whether the store was given everything that closed batches left.
+    pub fn is_stored(&self) -> bool {
+        self.unstored.is_empty()
+    }
+
+    /// What the store is to be given: the claims as they stand after this batch, the last one that was closed. No batch may be
+    /// open.
+    pub fn take_unstored(&mut self, batch_id: u64) -> Snapshot {
+        let slots = std::mem::take(&mut self.unstored);
+        self.unstored_bytes = 0;
+        let mut claims = Vec::with_capacity(slots.len());
+        for &slot in &slots {
+            let held = &mut self.claims[slot as usize];
+            (held.is_unstored, held.batch_id) = (false, Some(batch_id));
+            claims.push(Arc::clone(&held.write));
+        }
+        Snapshot { batch_id, claims, slots }
+    }
+
+    /// The sink has what this batch wrote of these claims.
+    pub fn acknowledged(&mut self, batch_id: u64, slots: &[Slot]) {
+        slots.iter().for_each(|&slot| self.drop_written(slot, batch_id));
     }
 
     /// The store holds the claims as this batch left them. Those that were not changed for longest go, until no more than

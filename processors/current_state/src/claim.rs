@@ -1,7 +1,10 @@
 //! What is kept of a claim between batches: its state, and what is needed to overwrite every earlier row of it.
 
 use crate::{fields::FieldSet, places::Values};
-use claims_schemas::{ClaimState, EventView, Timestamp, fold::Applied};
+use claims_schemas::{
+    ClaimState, EventView, Text, Timestamp, fold::Applied, state::SeenVersion, text::heap_bytes,
+};
+use smallvec::SmallVec;
 
 /// A claim as the local store holds it.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,7 +60,7 @@ impl Claim {
     /// About how much memory it holds, in bytes.
     pub fn approximate_bytes(&self) -> usize {
         let state = &self.state;
-        let strings = [
+        let texts = [
             &state.customer_id.value,
             &state.customer_name.value,
             &state.customer_email.value,
@@ -75,10 +78,10 @@ impl Claim {
             &state.source,
         ];
         size_of::<Self>()
-            + state.tenant_id.capacity()
-            + state.claim_id.capacity()
-            + strings.iter().map(|s| s.as_ref().map_or(0, String::capacity)).sum::<usize>()
-            + state.seen.capacity() * size_of::<claims_schemas::state::SeenVersion>()
+            + heap_bytes(&state.tenant_id)
+            + heap_bytes(&state.claim_id)
+            + texts.iter().map(|text| text.as_ref().map_or(0, heap_bytes)).sum::<usize>()
+            + if state.seen.spilled() { state.seen.capacity() * size_of::<SeenVersion>() } else { 0 }
             + self.history.heap_bytes()
     }
 
@@ -100,7 +103,7 @@ impl Claim {
             out.push(u8::from(created.is_some()));
             out.extend(created.map_or(0, |at| at.0).to_le_bytes());
         }
-        for values in [&self.history.agents, &self.history.customers] {
+        for values in [self.history.agents.as_slice(), self.history.customers.as_slice()] {
             put_len(out, values.len());
             for value in values {
                 put_len(out, value.len());
@@ -125,8 +128,8 @@ impl Claim {
             let at = Timestamp(i64::from_le_bytes(input.array()?));
             history.created.push(known.then_some(at));
         }
-        history.agents = input.strings()?;
-        history.customers = input.strings()?;
+        history.agents = input.texts()?;
+        history.customers = input.texts()?;
         let state = ClaimState::from_bytes(input.0).map_err(|e| UnreadableClaim(e.to_string()))?;
         Ok(Self { state, ever_set, history, disordered })
     }
@@ -161,12 +164,12 @@ impl<'a> Input<'a> {
         self.array().map(u16::from_le_bytes)
     }
 
-    fn strings(&mut self) -> Result<Vec<String>, UnreadableClaim> {
+    fn texts<const N: usize>(&mut self) -> Result<SmallVec<[Text; N]>, UnreadableClaim> {
         (0..self.len()?)
             .map(|_| {
                 let len = self.len()?;
                 let bytes = self.take(usize::from(len))?;
-                String::from_utf8(bytes.to_vec()).map_err(|e| UnreadableClaim(e.to_string()))
+                std::str::from_utf8(bytes).map(Text::new).map_err(|e| UnreadableClaim(e.to_string()))
             })
             .collect()
     }
@@ -184,7 +187,7 @@ mod tests {
         claim.history.add_unknown();
         claim.history.created.push(Some(Timestamp(-5)));
         claim.history.agents.push("é".into());
-        claim.history.customers.push(String::new());
+        claim.history.customers.push(Text::default());
         let bytes = claim.to_bytes();
         assert_eq!(Claim::from_bytes(&bytes), Ok(claim));
         for cut in 0..bytes.len() {

@@ -5,7 +5,8 @@
 //! before is deleted with the stamp of the new row.
 
 use chrono::Datelike;
-use claims_schemas::{ClaimState, EventView, Status, Timestamp, view::DataView};
+use claims_schemas::{ClaimState, EventView, Status, Text, Timestamp, text::heap_bytes, view::DataView};
+use smallvec::{Array, SmallVec};
 
 /// Number of partitions that one bucket of a list view is spread over. Part of the layout: changing it needs empty
 /// tables.
@@ -99,7 +100,7 @@ pub struct Place {
     /// The view.
     pub view: ListView,
     /// Status, agent or customer; empty in `claims_by_created`.
-    pub key: String,
+    pub key: Text,
     /// Creation time; `None` stands in [`Bucket::UNKNOWN`] with a clustering time of zero.
     pub created_at: Option<Timestamp>,
 }
@@ -130,11 +131,11 @@ pub struct Values {
     /// One bit per status, by its position in [`Status::ALL`].
     pub statuses: u8,
     /// Creation times; `None`: not known.
-    pub created: Vec<Option<Timestamp>>,
+    pub created: SmallVec<[Option<Timestamp>; 2]>,
     /// Agents.
-    pub agents: Vec<String>,
+    pub agents: SmallVec<[Text; 2]>,
     /// Customers.
-    pub customers: Vec<String>,
+    pub customers: SmallVec<[Text; 1]>,
 }
 
 impl Values {
@@ -142,8 +143,8 @@ impl Values {
     pub fn add_state(&mut self, state: &ClaimState) {
         self.statuses |= status_bit(state.status());
         add(&mut self.created, &state.created_at.value);
-        self.agents_add(state.agent_id.value.as_deref());
-        self.customers_add(state.customer_id.value.as_deref());
+        add_kept(&mut self.agents, state.agent_id.value.as_ref());
+        add_kept(&mut self.customers, state.customer_id.value.as_ref());
     }
 
     /// Adds what the event sets, whether or not the fold lets it win: in another order it would have.
@@ -177,9 +178,13 @@ impl Values {
 
     /// About what it holds in memory beside itself, in bytes.
     pub fn heap_bytes(&self) -> usize {
-        let texts = self.agents.iter().chain(&self.customers).map(String::capacity).sum::<usize>();
-        let strings = self.agents.capacity() + self.customers.capacity();
-        texts + strings * size_of::<String>() + self.created.capacity() * size_of::<Option<Timestamp>>()
+        fn spilled<A: Array>(values: &SmallVec<A>) -> usize {
+            if values.spilled() { values.capacity() * size_of::<A::Item>() } else { 0 }
+        }
+        self.agents.iter().chain(&self.customers).map(heap_bytes).sum::<usize>()
+            + spilled(&self.agents)
+            + spilled(&self.customers)
+            + spilled(&self.created)
     }
 
     fn agents_add(&mut self, agent: Option<&str>) {
@@ -194,16 +199,16 @@ impl Values {
     pub fn places(&self) -> Vec<Place> {
         let mut places = Vec::with_capacity(4 * self.created.len());
         for &created_at in &self.created {
-            let mut push = |view, key: &str| places.push(Place { view, key: key.to_owned(), created_at });
+            let mut push = |view, key| places.push(Place { view, key, created_at });
             for (i, status) in Status::ALL.iter().enumerate() {
                 if self.statuses & (1 << i) != 0 {
-                    push(ListView::Status, status.as_str());
+                    push(ListView::Status, Text::new_static(status.as_str()));
                 }
             }
-            self.agents.iter().for_each(|agent| push(ListView::Assignee, agent));
-            self.customers.iter().for_each(|customer| push(ListView::Customer, customer));
+            self.agents.iter().for_each(|agent| push(ListView::Assignee, agent.clone()));
+            self.customers.iter().for_each(|customer| push(ListView::Customer, customer.clone()));
             if created_at.is_some() {
-                push(ListView::Created, "");
+                push(ListView::Created, Text::default());
             }
         }
         places
@@ -211,32 +216,30 @@ impl Values {
 
     /// The places to delete when the claim now stands as `state` says: all of these but those.
     pub fn left(&self, state: &ClaimState) -> Vec<Place> {
-        let agents = self.agents.iter().map(String::as_str);
-        let customers = self.customers.iter().map(String::as_str);
-        self.combined(agents, customers, state)
+        self.combined(self.agents.iter(), self.customers.iter(), state)
     }
 
     /// The combinations with these agents and customers that aren't a place of `state`.
     fn combined<'a>(
         &self,
-        agents: impl Iterator<Item = &'a str> + Clone,
-        customers: impl Iterator<Item = &'a str> + Clone,
+        agents: impl Iterator<Item = &'a Text> + Clone,
+        customers: impl Iterator<Item = &'a Text> + Clone,
         state: &ClaimState,
     ) -> Vec<Place> {
         let (status, agent, customer) =
-            (state.status(), state.agent_id.value.as_deref(), state.customer_id.value.as_deref());
+            (state.status(), state.agent_id.value.as_ref(), state.customer_id.value.as_ref());
         let mut left = Vec::new();
         for &created_at in &self.created {
             // The other views hold the claim under the same creation time, or not at all.
             let stands = created_at == state.created_at.value;
-            let mut push = |view, key: &str, is_now: bool| {
+            let mut push = |view, key: &Text, is_now: bool| {
                 if !(stands && is_now) {
-                    left.push(Place { view, key: key.to_owned(), created_at });
+                    left.push(Place { view, key: key.clone(), created_at });
                 }
             };
             for (i, &earlier) in Status::ALL.iter().enumerate() {
                 if self.statuses & (1 << i) != 0 {
-                    push(ListView::Status, earlier.as_str(), earlier == status);
+                    push(ListView::Status, &Text::new_static(earlier.as_str()), earlier == status);
                 }
             }
             agents.clone().for_each(|earlier| push(ListView::Assignee, earlier, Some(earlier) == agent));
@@ -244,7 +247,7 @@ impl Values {
                 .clone()
                 .for_each(|earlier| push(ListView::Customer, earlier, Some(earlier) == customer));
             if created_at.is_some() {
-                push(ListView::Created, "", true);
+                push(ListView::Created, &Text::default(), true);
             }
         }
         left
@@ -278,10 +281,10 @@ impl Stood {
     pub fn before(&mut self, event: &EventView<'_>, state: &ClaimState) {
         match &event.data {
             DataView::ClaimCreated(_) | DataView::ClaimErased { .. } => {
-                self.0.customers_add(state.customer_id.value.as_deref());
+                add_kept(&mut self.0.customers, state.customer_id.value.as_ref());
             }
             DataView::ClaimAssigned { .. } | DataView::ClaimReassigned { .. } => {
-                self.0.agents_add(state.agent_id.value.as_deref());
+                add_kept(&mut self.0.agents, state.agent_id.value.as_ref());
             }
             DataView::ClaimProcessingStarted { .. }
             | DataView::ClaimResolved(_)
@@ -299,38 +302,49 @@ impl Stood {
     /// The places to delete when the claim now stands as `state` says.
     pub fn left(&self, state: &ClaimState) -> Vec<Place> {
         // What no event of the batch could replace is as it was before.
-        let agents = with(&self.0.agents, state.agent_id.value.as_deref());
-        let customers = with(&self.0.customers, state.customer_id.value.as_deref());
+        let agents = with(&self.0.agents, state.agent_id.value.as_ref());
+        let customers = with(&self.0.customers, state.customer_id.value.as_ref());
         self.0.combined(agents, customers, state)
     }
 }
 
 /// The values, and the one that holds now.
-fn with<'a>(values: &'a [String], now: Option<&'a str>) -> impl Iterator<Item = &'a str> + Clone {
-    let missing = now.filter(|now| values.iter().all(|value| value != now));
-    values.iter().map(String::as_str).chain(missing)
+fn with<'a>(values: &'a [Text], now: Option<&'a Text>) -> impl Iterator<Item = &'a Text> + Clone {
+    let missing = now.filter(|&now| !values.contains(now));
+    values.iter().chain(missing)
 }
 
 fn status_bit(status: Status) -> u8 {
     Status::ALL.iter().position(|&s| s == status).map_or(0, |i| 1 << i)
 }
 
-fn add<T: PartialEq + Clone>(values: &mut Vec<T>, value: &T) {
+/// Adds a value, of which there are not too many; the oldest goes first.
+fn add<A: Array>(values: &mut SmallVec<A>, value: &A::Item)
+where
+    A::Item: PartialEq + Clone,
+{
     if !values.contains(value) {
-        values.push(value.clone());
-        if values.len() > MAX_REMEMBERED_VALUES {
-            values.remove(0);
-        }
+        push(values, value.clone());
     }
 }
 
-fn add_str(values: &mut Vec<String>, value: Option<&str>) {
+fn add_kept<A: Array<Item = Text>>(values: &mut SmallVec<A>, value: Option<&Text>) {
+    if let Some(value) = value {
+        add(values, value);
+    }
+}
+
+fn add_str<A: Array<Item = Text>>(values: &mut SmallVec<A>, value: Option<&str>) {
     let Some(value) = value else { return };
     if !values.iter().any(|known| known == value) {
-        values.push(value.to_owned());
-        if values.len() > MAX_REMEMBERED_VALUES {
-            values.remove(0);
-        }
+        push(values, Text::new(value));
+    }
+}
+
+fn push<A: Array>(values: &mut SmallVec<A>, value: A::Item) {
+    values.push(value);
+    if values.len() > MAX_REMEMBERED_VALUES {
+        values.remove(0);
     }
 }
 

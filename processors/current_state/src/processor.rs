@@ -1,24 +1,28 @@
 //! The pure half of the stage: folds events into claims, and writes each changed claim once per batch.
 
+mod partition;
+#[cfg(test)]
+mod tests;
+
 use crate::{
-    at_hand::{AtHand, Slot},
+    at_hand::AtHand,
     claim::Claim,
     counts::Counts,
     metrics as names,
     places::Place,
     retried::Retried,
-    state_writer::{StateWrite, StateWriter, Written},
-    store::{PartitionStore, StateStore, StoreError},
+    state_writer::{StateWriter, Written},
+    store::{StateStore, StoreError},
     words::TimelineEntry,
 };
 use claims_runtime::{Effect, Origin, Payload, ProcessError, Processor, Record, Rows};
 use claims_schemas::{
-    DecodeError, EventType, EventView, SchemaCache, Status, Timestamp,
-    fold::{Applied, Surprise},
+    DecodeError, EventType, EventView, SchemaCache, Status, Timestamp, text::heap_bytes,
     validate::validate_view,
 };
+use partition::{How, Order, Partition};
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -37,7 +41,10 @@ const MAX_KEPT_ENTRIES: usize = 8;
 /// About what a claim in a batch costs beside itself, in bytes: maps, places to delete, what the allocator adds.
 const OVERHEAD_BYTES: usize = 1_024;
 /// Claims that the store holds and that are kept in memory for their next events, in bytes, over all partitions.
-const RECENT_CLAIMS_BYTES: usize = 32 * 1024 * 1024;
+const RECENT_CLAIMS_BYTES: usize = 48 * 1024 * 1024;
+/// The store is given the changed claims when they hold this much, in bytes, over all partitions; or
+/// sooner, see `partition.rs`.
+const UNSTORED_CLAIMS_BYTES: usize = 48 * 1024 * 1024;
 
 /// What one batch writes of one claim: its last state in the batch.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,47 +71,8 @@ pub struct CurrentState {
     retried: Retried,
     partitions: HashMap<i32, Partition>,
     max_recent_bytes: usize,
+    max_unstored_bytes: usize,
     counts: Counts,
-}
-
-struct Partition {
-    number: i32,
-    store: PartitionStore,
-    /// Records below this offset are given to fill the store only: their rows are in the views, their conflicts in the
-    /// dead letters.
-    restored_below: i64,
-    /// Records below this offset are in the store already: they are given again because offsets were reset, or
-    /// because of a crash before the commit. Their claims are written again from the present state.
-    replayed_below: i64,
-    /// Records given again that the store doesn't hold: it is folded anew from the first of them.
-    missing: BTreeSet<i64>,
-    at_hand: AtHand,
-    /// Claims that the open batch changes.
-    open: Vec<Slot>,
-    /// The record of the open batch, if that is a retry.
-    retrying: Option<i64>,
-    /// Closed batches that the sink has not acknowledged yet, oldest first.
-    in_flight: VecDeque<Closed>,
-}
-
-/// A batch on its way to the sink.
-struct Closed {
-    batch_id: u64,
-    /// The claims as the batch leaves them. Where they are at hand, they may have changed since.
-    claims: Vec<Arc<ClaimWrite>>,
-    slots: Vec<Slot>,
-    retried: Option<i64>,
-}
-
-/// How a record is folded.
-#[derive(Clone, Copy)]
-struct How {
-    /// Its row is to be written, its conflict to be reported.
-    visible: bool,
-    /// The store may hold it already, and its claim is written again.
-    replayed: bool,
-    /// A conflict is reported although the store may know it.
-    asked_for: bool,
 }
 
 impl CurrentState {
@@ -113,7 +81,8 @@ impl CurrentState {
         let (store, retried) = (store.into(), Retried::default());
         let (partitions, counts) = (HashMap::new(), Counts::default());
         let writer = StateWriter::default();
-        Self { schemas, writer, store, retried, partitions, max_recent_bytes: RECENT_CLAIMS_BYTES, counts }
+        let (max_recent_bytes, max_unstored_bytes) = (RECENT_CLAIMS_BYTES, UNSTORED_CLAIMS_BYTES);
+        Self { schemas, writer, store, retried, partitions, max_recent_bytes, max_unstored_bytes, counts }
     }
 
     /// The same, which learns from `retried` what other members were given again.
@@ -126,6 +95,18 @@ impl CurrentState {
     pub fn with_max_recent_bytes(mut self, max_recent_bytes: usize) -> Self {
         self.max_recent_bytes = max_recent_bytes;
         self
+    }
+
+    /// The same, which gives changed claims to the store when they hold so much, in bytes.
+    pub fn with_max_unstored_bytes(mut self, max_unstored_bytes: usize) -> Self {
+        self.max_unstored_bytes = max_unstored_bytes;
+        self
+    }
+
+    /// Whether nothing is under way, in any partition: no batch is open or with the sink.
+    fn is_quiet(&self) -> bool {
+        let is_quiet = |partition: &Partition| partition.open.is_empty() && partition.in_flight.is_empty();
+        self.partitions.values().all(is_quiet)
     }
 
     /// The store holds these claims as their batches left them: they may go, where there are too many at hand.
@@ -201,6 +182,9 @@ impl Processor for CurrentState {
                 at_hand: AtHand::default(),
                 open: Vec::new(),
                 retrying: None,
+                unstored_batches: 0,
+                last_batch_id: 0,
+                acknowledged: None,
                 in_flight: VecDeque::new(),
             },
         );
@@ -214,6 +198,11 @@ impl Processor for CurrentState {
 
     fn revoked(&mut self, partition: i32) -> Result<(), ProcessError> {
         // Whoever has it next reads from the store how far it is.
+        let mut order = Order::new(&self.store);
+        if let Some(partition) = self.partitions.get_mut(&partition) {
+            partition.store_all(&mut order);
+        }
+        order.give(&mut self.writer)?;
         let written = self.writer.finish().map_err(fatal)?;
         self.stored(written);
         self.partitions.remove(&partition);
@@ -246,8 +235,10 @@ impl Processor for CurrentState {
     fn close_batch(&mut self, batch_id: u64, rows: &mut Rows<Self::Row>) -> Result<(), ProcessError> {
         let written = self.writer.written().map_err(fatal)?;
         self.stored(written);
+        let max_unstored_bytes = self.max_unstored_bytes / self.partitions.len().max(1);
         for partition in self.partitions.values_mut().filter(|partition| !partition.open.is_empty()) {
             partition.close(batch_id, rows, &mut self.counts);
+            partition.take_snapshot(batch_id, max_unstored_bytes);
         }
         self.counts.publish();
         let held: usize = self.partitions.values().map(|partition| partition.at_hand.len()).sum();
@@ -256,161 +247,21 @@ impl Processor for CurrentState {
     }
 
     fn batch_acknowledged(&mut self, batch_id: u64, next_offsets: &[(i32, i64)]) -> Result<(), ProcessError> {
-        let mut write = self.store.write();
-        let (mut claims, mut written) = (Vec::new(), Vec::new());
+        let mut order = Order::new(&self.store);
         let mut is_awaited = false;
         for &(number, next_offset) in next_offsets {
             let Some(partition) = self.partitions.get_mut(&number) else { continue };
-            while let Some(closed) = partition.in_flight.pop_front_if(|closed| closed.batch_id <= batch_id) {
-                let Closed { batch_id, slots, .. } = closed;
-                claims.push((partition.store.handle(), closed.claims));
-                if closed.retried.is_some() {
-                    write.retried(&mut partition.store, closed.retried);
-                    is_awaited = true;
-                }
-                written.push(Written { partition: number, batch_id, slots });
-            }
-            if partition.missing.last().is_some_and(|&newest| newest < next_offset) {
-                write.retried(&mut partition.store, std::mem::take(&mut partition.missing));
-                is_awaited = true;
-            }
-            write.next_offset(&mut partition.store, next_offset);
-            // While some are missing, the next one to have this store must find them all once more.
-            if partition.missing.is_empty() {
-                write.complete_now(&mut partition.store);
-            }
+            is_awaited |= partition.acknowledged(batch_id, next_offset, &mut order);
         }
-        self.writer.write(StateWrite { write, claims }, written).map_err(fatal)?;
+        // Otherwise the store would be behind for as long as nothing comes.
+        if self.is_quiet() {
+            self.partitions.values_mut().for_each(|partition| partition.store_all(&mut order));
+        }
+        order.give(&mut self.writer)?;
         // A record given once more is below what is committed: only the store tells that it was folded in.
         let written = if is_awaited { self.writer.finish() } else { self.writer.written() };
         self.stored(written.map_err(fatal)?);
         Ok(())
-    }
-}
-
-impl Partition {
-    fn fold(
-        &mut self,
-        event: &EventView<'_>,
-        origin: Origin,
-        how: How,
-        rows: &mut Rows<Arc<ClaimWrite>>,
-        counts: &mut Counts,
-    ) -> Result<Effect, ProcessError> {
-        let How { visible, replayed, asked_for } = how;
-        let found = self.at_hand.find(event.tenant_id, event.claim_id);
-        let slot = match found {
-            Some(slot) => slot,
-            None => {
-                let claim = self.load(event)?;
-                self.at_hand.add(self.number, claim)
-            }
-        };
-        let held = self.at_hand.get(slot);
-        let (before, applied) = held.apply(event);
-        let is_change = matches!(applied, Applied::Changed { .. });
-        let is_entered = match applied {
-            Applied::Changed { .. } => true,
-            Applied::Copy => replayed || held.is_out_of_place(event),
-            Applied::Superseded => false,
-        };
-        if !is_entered && found.is_none() {
-            self.at_hand.forget(slot);
-        }
-        match applied {
-            Applied::Superseded if (replayed || !visible) && !asked_for => {
-                counts.known_conflicts += 1;
-                return Ok(Effect::AlreadyThere);
-            }
-            Applied::Superseded => {
-                return Err(ProcessError::Poison {
-                    reason: REASON_SUPERSEDED,
-                    detail: format!(
-                        "version {} of this claim is held by another event, which came first",
-                        event.version
-                    ),
-                });
-            }
-            Applied::Copy => {
-                counts.copies += u64::from(!replayed);
-                if !is_entered {
-                    return Ok(Effect::AlreadyThere);
-                }
-                if !replayed || asked_for {
-                    self.at_hand.get(slot).change().claim.history.add_unknown();
-                }
-            }
-            Applied::Changed { surprise } if visible => {
-                counts.changed(event, before, self.at_hand.get(slot).write.claim.state.status());
-                if let Some(Surprise { what }) = surprise {
-                    counts.surprises += 1;
-                    let Origin { partition, offset } = origin;
-                    tracing::debug!(partition, offset, what, "a step that the lifecycle doesn't foresee");
-                }
-            }
-            Applied::Changed { .. } => {}
-        }
-        let mut bytes = self.enter(slot, event, visible.then_some(origin), !is_change);
-        if is_change || replayed {
-            // The entry of a copy was written with the first one.
-            bytes += self.at_hand.get(slot).change().note(event);
-        }
-        rows.reserve_bytes(bytes);
-        Ok(if is_change { Effect::Applied } else { Effect::AlreadyThere })
-    }
-
-    /// Enters a folded event into the open batch; answers with the bytes that this holds.
-    fn enter(
-        &mut self,
-        slot: Slot,
-        event: &EventView<'_>,
-        origin: Option<Origin>,
-        was_folded_before: bool,
-    ) -> usize {
-        let mut bytes = size_of::<Origin>();
-        if !self.at_hand.get(slot).is_open {
-            self.at_hand.open(slot);
-            self.open.push(slot);
-            let state = &self.at_hand.get(slot).write.claim;
-            bytes +=
-                state.approximate_bytes() + event.tenant_id.len() + event.claim_id.len() + OVERHEAD_BYTES;
-        }
-        let held = self.at_hand.get(slot);
-        held.replayed |= was_folded_before;
-        held.change().origins.extend(origin);
-        bytes
-    }
-
-    /// The claim as stored.
-    fn load(&mut self, event: &EventView<'_>) -> Result<Claim, ProcessError> {
-        let stored = self.store.get(event.tenant_id, event.claim_id).map_err(fatal)?;
-        Ok(stored.unwrap_or_else(|| Claim::empty(event.tenant_id, event.claim_id)))
-    }
-
-    fn close(&mut self, batch_id: u64, rows: &mut Rows<Arc<ClaimWrite>>, counts: &mut Counts) {
-        let slots = std::mem::take(&mut self.open);
-        let mut claims = Vec::with_capacity(slots.len());
-        for &slot in &slots {
-            let held = self.at_hand.get(slot);
-            held.complete();
-            let claim = &held.write.claim;
-            if let Some(what) = claim.state.contradiction() {
-                counts.contradictions += 1;
-                tracing::error!(
-                    partition = self.number,
-                    claim_id = claim.state.claim_id,
-                    "inconsistent: {what}"
-                );
-            }
-            if let Some(&last) = held.write.origins.last() {
-                // What it holds was accounted for record by record.
-                rows.push(last, Arc::clone(&held.write), 0);
-            }
-            claims.push(Arc::clone(&held.write));
-            self.at_hand.close(slot, batch_id);
-        }
-        let retried = self.retrying.take();
-        self.in_flight.push_back(Closed { batch_id, claims, slots, retried });
     }
 }
 
@@ -449,7 +300,7 @@ impl ClaimWrite {
 
     /// About what it holds beside the claim, in bytes, with the room of its buffers.
     pub(crate) fn batch_bytes(&self) -> usize {
-        let places: usize = self.left.iter().map(|place| place.key.capacity()).sum();
+        let places: usize = self.left.iter().map(|place| heap_bytes(&place.key)).sum();
         let timeline: usize = self.timeline.iter().map(TimelineEntry::heap_bytes).sum();
         places
             + timeline
@@ -478,6 +329,3 @@ fn refusal(error: DecodeError) -> ProcessError {
 fn fatal(error: StoreError) -> ProcessError {
     ProcessError::Fatal(error.to_string())
 }
-
-#[cfg(test)]
-mod tests;

@@ -122,7 +122,7 @@ impl StatePublisher {
                 .map_err(|e| SinkError::Poison(e.to_string()))?;
         }
         let headers = OwnedHeaders::new_with_capacity(2)
-            .insert(Header { key: topics::HEADER_TENANT, value: Some(&state.tenant_id) })
+            .insert(Header { key: topics::HEADER_TENANT, value: Some(state.tenant_id.as_str()) })
             .insert(Header { key: HEADER_REVISION, value: Some(&revision) });
         let mut record =
             FutureRecord::<str, [u8]>::to(&self.topic).key(&key).partition(write.partition).headers(headers);

@@ -1,9 +1,9 @@
 //! The local store: every claim of the assigned partitions, and the offset it stands at, on disk.
 //!
-//! One folder per topic and instance slot, locked by the process that uses it, with one keyspace per partition. A
-//! batch's claims and offsets are written in one atomic step, by a thread of its own (`state_writer.rs`) and without waiting
-//! for the disk: after a crash the store may be behind the committed offset, and the runtime then gives it the missing records
-//! again.
+//! One folder per topic and instance slot, locked by the process that uses it, with one keyspace per partition. The
+//! claims of a partition that several batches changed, and the offset after these, are written in one atomic step, by a thread
+//! of its own (`state_writer.rs`) and without waiting for the disk: after a crash the store may be behind the committed offset, and
+//! the runtime then gives it the missing records again.
 
 mod held;
 

@@ -1,7 +1,8 @@
 //! The timeline of a claim in words: what happened, and by whom.
 
 use claims_schemas::{
-    EventType, EventView, Timestamp,
+    EventType, EventView, Text, Timestamp,
+    text::heap_bytes,
     view::{DataView, MoneyView},
 };
 use uuid::Uuid;
@@ -21,7 +22,7 @@ pub struct TimelineEntry {
     /// When it happened in the business.
     pub occurred_at: Timestamp,
     /// Who did it, if known.
-    pub actor: Option<String>,
+    pub actor: Option<Text>,
     /// What happened, in words.
     pub words: String,
 }
@@ -34,7 +35,7 @@ impl TimelineEntry {
             event_id: event.event_id,
             event_type: event.event_type(),
             occurred_at: event.occurred_at,
-            actor: actor(event).map(str::to_owned),
+            actor: actor(event).map(Text::new),
             words: cut(words(&event.data)),
         }
     }
@@ -46,7 +47,7 @@ impl TimelineEntry {
 
     /// The same beside itself.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.words.capacity() + self.actor.as_ref().map_or(0, String::capacity)
+        self.words.capacity() + self.actor.as_ref().map_or(0, heap_bytes)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A claim's current state as other teams read it from `claims.state.v1`.
 
 use crate::{
+    Text,
     events::{Money, Timestamp, Urgency},
     state::{ClaimState, Status, Versioned},
 };
@@ -54,7 +55,7 @@ pub struct StateRecord<S = String> {
 
 impl<'a> From<&'a ClaimState> for StateRecord<&'a str> {
     fn from(state: &'a ClaimState) -> Self {
-        fn text(field: &Versioned<Option<String>>) -> Option<&str> {
+        fn text(field: &Versioned<Option<Text>>) -> Option<&str> {
             field.value.as_deref()
         }
         Self {

@@ -168,7 +168,7 @@ impl Fields {
             let mut money = Fields::new("", value)?;
             let read = Money {
                 amount: money.required("amount", amount)?,
-                currency: money.optional("currency", text)?,
+                currency: money.optional("currency", text)?.map(Into::into),
             };
             money.finish()?;
             Ok(read)

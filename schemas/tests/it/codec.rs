@@ -214,7 +214,10 @@ fn a_state_survives_the_round_trip() {
         let read = cache.decode_state(&out).unwrap();
         assert_eq!(serde_json::to_value(&read).unwrap(), json_of(&StateRecord::<&str>::from(&state)));
         assert_eq!((read.revision, read.version), (state.revision(), state.version()));
-        assert_eq!((&read.title, read.settled), (&state.title.value, state.settled.value.clone()));
+        assert_eq!(
+            (read.title.as_deref(), read.settled),
+            (state.title.value.as_deref(), state.settled.value.clone())
+        );
         malformed(cache.decode(&out));
     }
     assert!(cache.decode_state(&encode(&one_of_each()[0])).is_err());

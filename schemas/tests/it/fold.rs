@@ -75,25 +75,25 @@ fn check_against_model(state: &ClaimState, by_version: &BTreeMap<u64, &Event>) {
 
     let newest = last(by_version, |_| Some(()));
     assert_eq!(state.updated_at.value, newest.map(|(_, event, ())| event.occurred_at));
-    assert_eq!(state.source, newest.and_then(|(_, event, ())| event.source.clone()));
+    assert_eq!(state.source.as_deref(), newest.and_then(|(_, event, ())| event.source.as_deref()));
 
     let created = last(by_version, |e| match &e.data {
         EventData::ClaimCreated(data) => Some(data),
         _ => None,
     });
     assert_eq!(state.created_at.value, created.map(|(_, event, _)| event.occurred_at));
-    assert_eq!(state.claim_type.value, created.map(|(_, _, data)| data.claim_type.clone()));
+    assert_eq!(state.claim_type.value.as_deref(), created.map(|(_, _, data)| data.claim_type.as_str()));
     assert_eq!(state.claimed.value, created.and_then(|(_, _, data)| data.claimed.clone()));
-    let description = created.filter(|_| erased.is_none()).map(|(_, _, data)| data.description.clone());
-    assert_eq!(state.description.value, description);
+    let description = created.filter(|_| erased.is_none()).map(|(_, _, data)| data.description.as_str());
+    assert_eq!(state.description.value.as_deref(), description);
 
     let agent = last(by_version, |e| match &e.data {
         EventData::ClaimAssigned(data) => Some((&data.agent_id, &data.agent_name)),
         EventData::ClaimReassigned(data) => Some((&data.agent_id, &data.agent_name)),
         _ => None,
     });
-    assert_eq!(state.agent_id.value.as_ref(), agent.map(|(_, _, (id, _))| id));
-    assert_eq!(state.agent_name.value.as_ref(), agent.map(|(_, _, (_, name))| name));
+    assert_eq!(state.agent_id.value.as_deref(), agent.map(|(_, _, (id, _))| id.as_str()));
+    assert_eq!(state.agent_name.value.as_deref(), agent.map(|(_, _, (_, name))| name.as_str()));
 
     let resolved = last(by_version, |e| match &e.data {
         EventData::ClaimResolved(data) => Some(Some(data)),
@@ -102,7 +102,8 @@ fn check_against_model(state: &ClaimState, by_version: &BTreeMap<u64, &Event>) {
     })
     .and_then(|(_, event, data)| data.map(|data| (event, data)));
     assert_eq!(state.resolved_at.value, resolved.map(|(event, _)| event.occurred_at));
-    assert_eq!(state.resolution_type.value, resolved.map(|(_, data)| data.resolution_type.clone()));
+    let resolution_type = resolved.map(|(_, data)| data.resolution_type.as_str());
+    assert_eq!(state.resolution_type.value.as_deref(), resolution_type);
     assert_eq!(state.settled.value, resolved.and_then(|(_, data)| data.settled.clone()));
     let closed = last(by_version, |e| match e.event_type() {
         EventType::ClaimClosed => Some(true),

@@ -24,7 +24,7 @@ fn created(change: impl FnOnce(&mut ClaimCreated)) -> Option<(&'static str, &'st
 }
 
 fn claimed(amount: Decimal, currency: Option<&str>) -> Option<(&'static str, &'static str)> {
-    created(|data| data.claimed = Some(Money { amount, currency: currency.map(str::to_owned) }))
+    created(|data| data.claimed = Some(Money { amount, currency: currency.map(Into::into) }))
 }
 
 #[test]

@@ -169,5 +169,8 @@ fn step(claim: &mut Claim, event: &Event) -> Option<&'static str> {
 pub fn money(money: &Money) -> (i64, Option<String>) {
     let mut amount = money.amount;
     amount.rescale(4);
-    (i64::try_from(amount.mantissa()).expect("a small amount"), money.currency.clone())
+    (
+        i64::try_from(amount.mantissa()).expect("a small amount"),
+        money.currency.as_ref().map(ToString::to_string),
+    )
 }

@@ -69,8 +69,8 @@ impl Views {
 }
 
 pub(super) fn difference(view: &'static str, claim: &Folded, what: String) -> Difference {
-    let (tenant_id, claim_id) = (claim.claim.state.tenant_id.clone(), claim.claim.state.claim_id.clone());
-    Difference { view, tenant_id, claim_id, what }
+    let state = &claim.claim.state;
+    Difference { view, tenant_id: state.tenant_id.to_string(), claim_id: state.claim_id.to_string(), what }
 }
 
 pub(super) const MISSING: &str = "it is missing";
@@ -98,7 +98,7 @@ async fn compare_analytics(
     let (latest, events) = tokio::try_join!(reader.latest(tenant_id, &ids), reader.events(tenant_id, &ids))?;
     let mut found = Vec::new();
     for claim in claims {
-        let id = &claim.claim.state.claim_id;
+        let id = claim.claim.state.claim_id.as_str();
         let what = match latest.get(id) {
             None => Some(MISSING.to_owned()),
             Some(row) => {
@@ -108,7 +108,7 @@ async fn compare_analytics(
         };
         found.extend(what.map(|what| difference("latest", claim, what)));
         let rows = events.get(id).map_or(&[][..], Vec::as_slice);
-        if rows != claim.claim.state.seen {
+        if rows != claim.claim.state.seen.as_slice() {
             let what = format!(
                 "{} of {} events are as in the log",
                 matching(rows, claim),

@@ -7,7 +7,7 @@ use crate::{
     processor::ClaimWrite,
     words::TimelineEntry,
 };
-use claims_schemas::{ClaimState, Timestamp, events::Money};
+use claims_schemas::{ClaimState, Text, Timestamp, events::Money};
 use rust_decimal::Decimal;
 use scylla::{
     SerializeRow,
@@ -204,7 +204,7 @@ impl<'a> ClaimRow<'a> {
     pub fn of(write: &'a ClaimWrite) -> Self {
         let state = &write.claim.state;
         let ever = write.claim.ever_set;
-        let text = |value: &'a Option<String>, field| cell(value.as_deref(), field, ever);
+        let text = |value: &'a Option<Text>, field| cell(value.as_deref(), field, ever);
         let at = |value: Option<Timestamp>, field| cell(value.map(instant), field, ever);
         let known =
             |value: Option<Timestamp>| value.map_or(MaybeUnset::Unset, |v| MaybeUnset::Set(instant(v)));
@@ -257,7 +257,7 @@ impl<'a> ListRow<'a> {
     pub fn of(write: &'a ClaimWrite, place: &Place) -> Self {
         let state = &write.claim.state;
         let ever = write.claim.ever_set;
-        let text = |value: &'a Option<String>, field| cell(value.as_deref(), field, ever);
+        let text = |value: &'a Option<Text>, field| cell(value.as_deref(), field, ever);
         Self {
             tenant_id: &state.tenant_id,
             bucket: place.bucket().0,

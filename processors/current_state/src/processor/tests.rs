@@ -1,5 +1,5 @@
-use super::*;
-use crate::{state_writer::StateWrite, store::StoreIdentity};
+use super::{partition::MAX_UNSTORED_BATCHES, *};
+use crate::{at_hand::Slot, state_writer::StateWrite, store::StoreIdentity};
 use claims_runtime::testing::{Again, Driver, TestRecord};
 use claims_schemas::{Event, Urgency, codec, events::*};
 use std::{
@@ -33,7 +33,8 @@ fn with_another_partition_the_first_keeps_half_as_much() {
         at_hand.open(slot);
         at_hand.close(slot, 1);
     }
-    at_hand.stored(1, slots, ROOM_BYTES);
+    let stored = at_hand.take_unstored(1);
+    at_hand.stored(1, stored.slots, ROOM_BYTES);
     let alone = at_hand.len();
     assert!(alone < 2_000);
     processor.assigned(1, None).unwrap();
@@ -75,6 +76,10 @@ fn opens_meanwhile<const GATE: usize>(waiting: impl FnOnce()) {
 }
 
 fn record(version: u64) -> TestRecord {
+    record_in(0, version)
+}
+
+fn record_in(partition: i32, version: u64) -> TestRecord {
     let data = match version {
         1 => ClaimCreated {
             customer_id: "cust".into(),
@@ -106,7 +111,7 @@ fn record(version: u64) -> TestRecord {
     };
     let mut value = Vec::new();
     codec::encode(&event, SCHEMA_ID, &mut value).unwrap();
-    TestRecord::value(0, version as i64 - 1, value).appended_at_ms(NOW_MS)
+    TestRecord::value(partition, version as i64 - 1, value).appended_at_ms(NOW_MS)
 }
 
 /// One record, a batch by itself, acknowledged by the sink; the claim's revision in it.
@@ -153,4 +158,109 @@ fn a_retried_record_is_done_once_the_store_has_it() {
     opens_meanwhile::<2>(|| driver.acknowledge(batch.id).unwrap());
     let partition = driver.processor().store.partition(0).unwrap();
     assert!(partition.retried().contains(&0));
+}
+
+/// A record in a batch by itself, on its way to the sink.
+fn closed(driver: &mut Driver<CurrentState>, version: u64) -> u64 {
+    driver.feed(record(version)).unwrap();
+    driver.close_batch().unwrap().unwrap().id
+}
+
+/// How far the store is, once it has what it was given.
+fn stored(driver: &mut Driver<CurrentState>) -> (Option<i64>, u64) {
+    let processor = driver.processor();
+    processor.writer.finish().unwrap();
+    let mut partition = processor.store.partition(0).unwrap();
+    let revision = partition.get("t", "c").unwrap().map_or(0, |claim| claim.state.revision());
+    (partition.next_offset(), revision)
+}
+
+fn unheld(folder: &Path, max_unstored_bytes: usize) -> Driver<CurrentState> {
+    let mut driver = Driver::new(processor(folder).with_max_unstored_bytes(max_unstored_bytes));
+    driver.assign(0, None).unwrap();
+    driver
+}
+
+#[test]
+fn the_store_is_given_several_batches_at_once_and_the_last_when_nothing_is_under_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut driver = unheld(folder.path(), usize::MAX);
+    let mut before = closed(&mut driver, 1);
+    for version in 2..=5 {
+        let next = closed(&mut driver, version);
+        driver.acknowledge(before).unwrap();
+        assert_eq!(stored(&mut driver), (None, 0), "a batch is under way");
+        before = next;
+    }
+    driver.feed(record(6)).unwrap();
+    driver.acknowledge(before).unwrap();
+    assert_eq!(stored(&mut driver), (None, 0), "a batch is open");
+    let last = driver.close_batch().unwrap().unwrap().id;
+    driver.acknowledge(last).unwrap();
+    assert_eq!(stored(&mut driver), (Some(6), 6));
+}
+
+#[test]
+fn what_the_store_was_not_given_is_bounded_by_bytes_and_by_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut driver = unheld(folder.path(), 0);
+    let mut before = closed(&mut driver, 1);
+    for version in 2..=5 {
+        let next = closed(&mut driver, version);
+        driver.acknowledge(before).unwrap();
+        // Not the claim as it stands since, with the batch that is under way.
+        assert_eq!(stored(&mut driver), (Some(version as i64 - 1), version - 1));
+        before = next;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut driver = unheld(folder.path(), usize::MAX);
+    let mut before = closed(&mut driver, 1);
+    let batches = u64::from(MAX_UNSTORED_BATCHES);
+    for version in 2..=batches + 10 {
+        let next = closed(&mut driver, version);
+        driver.acknowledge(before).unwrap();
+        let wanted = if version <= batches { (None, 0) } else { (Some(batches as i64), batches) };
+        assert_eq!(stored(&mut driver), wanted);
+        before = next;
+    }
+}
+
+#[test]
+fn a_partition_that_goes_is_stored_unless_a_batch_is_lost_with_it() {
+    for is_lost in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut driver = unheld(folder.path(), usize::MAX);
+        let first = closed(&mut driver, 1);
+        driver.feed(record(2)).unwrap();
+        driver.acknowledge(first).unwrap();
+        let second = driver.close_batch().unwrap().unwrap().id;
+        if !is_lost {
+            // In another partition something is under way, or this would be the end of it.
+            driver.assign(1, None).unwrap();
+            driver.feed(record_in(1, 1)).unwrap();
+            driver.acknowledge(second).unwrap();
+            assert_eq!(stored(&mut driver), (None, 0));
+        }
+        driver.revoke(0).unwrap();
+        // The claim at hand was ahead of what the sink is known to have.
+        assert_eq!(stored(&mut driver), if is_lost { (None, 0) } else { (Some(2), 2) });
+    }
+}
+
+#[test]
+fn a_retried_record_takes_everything_before_it_into_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut driver = unheld(folder.path(), usize::MAX);
+    let before = closed(&mut driver, 2);
+    let Again::Batch(retried, Effect::Applied) = driver.retry(&record(1)).unwrap() else {
+        panic!("not applied")
+    };
+    let after = closed(&mut driver, 3);
+    driver.acknowledge(before).unwrap();
+    assert_eq!(stored(&mut driver), (None, 0));
+    driver.acknowledge(retried.id).unwrap();
+    assert_eq!(stored(&mut driver), (Some(2), 2));
+    assert!(driver.processor().store.partition(0).unwrap().retried().contains(&0));
+    driver.acknowledge(after).unwrap();
+    assert_eq!(stored(&mut driver), (Some(3), 3));
 }

@@ -7,7 +7,7 @@ use crate::{
     places::{Place, places, shard},
 };
 use chrono::{DateTime, Utc};
-use claims_schemas::{ClaimState, EventType, Status, Timestamp, state::SeenVersion};
+use claims_schemas::{ClaimState, EventType, Status, Text, Timestamp, state::SeenVersion};
 use scylla::value::CqlTimestamp;
 
 /// How a claim is not as its events make it in one table.
@@ -82,7 +82,7 @@ impl ClaimReader {
             // What is left tells of the erasure, and of nothing else.
             Status::Erased if erasures > 0 && erasures == found.len() => String::new(),
             Status::Erased => format!("{} entries besides its erasure", found.len() - erasures),
-            _ if found == state.seen => String::new(),
+            _ if found == state.seen.as_slice() => String::new(),
             _ => {
                 let right = found.iter().filter(|entry| state.seen.contains(entry)).count();
                 format!("{right} of {} entries are as in the log", state.seen.len())
@@ -94,11 +94,11 @@ impl ClaimReader {
     /// The claim's row at one place of a list view.
     async fn row_at(&self, state: &ClaimState, place: &Place) -> Result<Option<ListItem>, ReadError> {
         let statement = &self.lists[place.view as usize].one;
-        let (tenant, claim, bucket) = (&state.tenant_id, &state.claim_id, place.bucket().0);
+        let (tenant, claim, bucket) = (state.tenant_id.as_str(), state.claim_id.as_str(), place.bucket().0);
         let (shard, created_at) = (shard(claim), CqlTimestamp(place.clustering_ms()));
         let result = match place.view.key_column() {
             Some(_) => {
-                let values = (tenant, &place.key, bucket, shard, created_at, claim);
+                let values = (tenant, place.key.as_str(), bucket, shard, created_at, claim);
                 self.session.execute_unpaged(statement, values).await
             }
             None => self.session.execute_unpaged(statement, (tenant, bucket, shard, created_at, claim)).await,
@@ -115,22 +115,23 @@ fn difference(table: &'static str, what: String) -> Option<TableDifference> {
 impl ListItem {
     /// The row of a claim in this state at one of its places.
     pub fn of(state: &ClaimState, place: &Place) -> Self {
+        let text = |text: &Option<Text>| text.as_ref().map(Text::to_string);
         let at = |at: Timestamp| DateTime::<Utc>::from_timestamp_millis(at.0);
         Self {
-            tenant_id: state.tenant_id.clone(),
+            tenant_id: state.tenant_id.to_string(),
             bucket: place.bucket().0,
             shard: shard(&state.claim_id),
             created_at: at(Timestamp(place.clustering_ms())).unwrap_or_default(),
-            claim_id: state.claim_id.clone(),
+            claim_id: state.claim_id.to_string(),
             status: state.status().as_str().to_owned(),
-            customer_id: state.customer_id.value.clone(),
-            agent_id: state.agent_id.value.clone(),
-            agent_name: state.agent_name.value.clone(),
-            claim_type: state.claim_type.value.clone(),
-            title: state.title.value.clone(),
+            customer_id: text(&state.customer_id.value),
+            agent_id: text(&state.agent_id.value),
+            agent_name: text(&state.agent_name.value),
+            claim_type: text(&state.claim_type.value),
+            title: text(&state.title.value),
             urgency: state.urgency.value.map(|urgency| urgency.as_str().to_owned()),
             claimed_amount: state.claimed.value.as_ref().map(|money| decimal(money.amount)),
-            claimed_currency: state.claimed.value.as_ref().and_then(|money| money.currency.clone()),
+            claimed_currency: state.claimed.value.as_ref().and_then(|money| text(&money.currency)),
             updated_at: state.updated_at.value.and_then(at),
             revision: state.revision() as i64,
         }

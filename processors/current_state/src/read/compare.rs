@@ -3,7 +3,7 @@
 use super::ClaimView;
 use crate::cql::rows::decimal;
 use chrono::{DateTime, Utc};
-use claims_schemas::{ClaimState, Timestamp, events::Money};
+use claims_schemas::{ClaimState, Text, Timestamp, events::Money};
 
 /// The names of these columns where two rows differ.
 macro_rules! differing_columns {
@@ -19,35 +19,36 @@ pub(super) use differing_columns;
 impl ClaimView {
     /// The row of a claim in this state.
     pub fn of(state: &ClaimState) -> Self {
+        let text = |text: &Option<Text>| text.as_ref().map(Text::to_string);
         let at = |at: Option<Timestamp>| at.and_then(|at| DateTime::<Utc>::from_timestamp_millis(at.0));
         let amount = |money: &Option<Money>| money.as_ref().map(|m| decimal(m.amount));
-        let currency = |money: &Option<Money>| money.as_ref().and_then(|m| m.currency.clone());
+        let currency = |money: &Option<Money>| money.as_ref().and_then(|m| text(&m.currency));
         let count = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
         Self {
-            tenant_id: state.tenant_id.clone(),
-            claim_id: state.claim_id.clone(),
+            tenant_id: state.tenant_id.to_string(),
+            claim_id: state.claim_id.to_string(),
             status: state.status().as_str().to_owned(),
             status_since: at((state.status.version > 0).then_some(state.status_since)),
-            source: state.source.clone(),
-            customer_id: state.customer_id.value.clone(),
-            customer_name: state.customer_name.value.clone(),
-            customer_email: state.customer_email.value.clone(),
-            claim_type: state.claim_type.value.clone(),
-            title: state.title.value.clone(),
-            description: state.description.value.clone(),
-            product_id: state.product_id.value.clone(),
-            order_id: state.order_id.value.clone(),
+            source: text(&state.source),
+            customer_id: text(&state.customer_id.value),
+            customer_name: text(&state.customer_name.value),
+            customer_email: text(&state.customer_email.value),
+            claim_type: text(&state.claim_type.value),
+            title: text(&state.title.value),
+            description: text(&state.description.value),
+            product_id: text(&state.product_id.value),
+            order_id: text(&state.order_id.value),
             urgency: state.urgency.value.map(|urgency| urgency.as_str().to_owned()),
             claimed_amount: amount(&state.claimed.value),
             claimed_currency: currency(&state.claimed.value),
-            agent_id: state.agent_id.value.clone(),
-            agent_name: state.agent_name.value.clone(),
+            agent_id: text(&state.agent_id.value),
+            agent_name: text(&state.agent_name.value),
             estimated_resolution_at: at(state.estimated_resolution_at.value),
-            resolution: state.resolution.value.clone(),
-            resolution_type: state.resolution_type.value.clone(),
-            customer_satisfaction: state.customer_satisfaction.value.clone(),
+            resolution: text(&state.resolution.value),
+            resolution_type: text(&state.resolution_type.value),
+            customer_satisfaction: text(&state.customer_satisfaction.value),
             follow_up_required: state.follow_up_required.value,
-            replacement_tracking: state.replacement_tracking.value.clone(),
+            replacement_tracking: text(&state.replacement_tracking.value),
             settled_amount: amount(&state.settled.value),
             settled_currency: currency(&state.settled.value),
             created_at: at(state.created_at.value),

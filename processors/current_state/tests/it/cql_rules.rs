@@ -64,10 +64,10 @@ impl Tables {
             ("resolution", &state.resolution.value, FieldSet::RESOLUTION),
         ] {
             if value.is_some() || write.claim.ever_set.has(field) {
-                cells.push((name, value.clone()));
+                cells.push((name, value.as_ref().map(ToString::to_string)));
             }
         }
-        let claim = &state.claim_id;
+        let claim = &state.claim_id.to_string();
         self.rows.entry(("claim_by_id", claim.clone())).or_default().write(stamp, &cells);
         let now = places(state);
         for place in &now {

@@ -38,7 +38,7 @@ fn wanted_rows(log: &[Event]) -> BTreeMap<RowKey, BTreeMap<&'static str, String>
         let created_at = wanted.created_ms.map(Timestamp);
         let mut stand = |view, under: Option<&str>| {
             if let Some(under) = under {
-                let place = Place { view, key: under.to_owned(), created_at };
+                let place = Place { view, key: under.into(), created_at };
                 rows.insert(key(&place, &claim), cells.clone());
             }
         };
@@ -118,14 +118,26 @@ struct World {
     tables: Tables,
     written: Vec<Arc<ClaimWrite>>,
     committed: Option<i64>,
-    /// Claims kept in memory beside the store: none, a few, all.
+    room: Room,
+}
+
+/// What is kept in memory, in bytes: nothing, a little, everything.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    /// Claims beside the store.
     max_recent_bytes: usize,
+    /// Claims that the store is not given yet.
+    max_unstored_bytes: usize,
+}
+
+impl Room {
+    const NONE: Self = Self { max_recent_bytes: 0, max_unstored_bytes: 0 };
 }
 
 impl World {
-    fn new(max_recent_bytes: usize) -> Self {
+    fn new(room: Room) -> Self {
         Self {
-            max_recent_bytes,
+            room,
             folder: tempfile::tempdir().unwrap(),
             tables: Tables::default(),
             written: Vec::new(),
@@ -140,7 +152,11 @@ impl World {
     fn driver(&self) -> Driver<CurrentState> {
         let identity = StoreIdentity { topic: "t".into(), topic_id: "id".into(), partitions: 1 };
         let store = StateStore::open(&self.live(), Some("test"), &identity).unwrap();
-        Driver::new(CurrentState::new(schemas(), store).with_max_recent_bytes(self.max_recent_bytes))
+        let Room { max_recent_bytes, max_unstored_bytes } = self.room;
+        let processor = CurrentState::new(schemas(), store)
+            .with_max_recent_bytes(max_recent_bytes)
+            .with_max_unstored_bytes(max_unstored_bytes);
+        Driver::new(processor)
     }
 
     /// Runs over the log, with `lag` closed batches on their way to the sink while the next one is filled; without a
@@ -313,8 +329,10 @@ fn history(kinds: std::ops::Range<u8>, claim: &'static str) -> impl Strategy<Val
     })
 }
 
-fn recent_bytes() -> impl Strategy<Value = usize> {
-    prop_oneof![Just(0), Just(3_000), Just(1 << 20)]
+fn room() -> impl Strategy<Value = Room> {
+    let bytes = || prop_oneof![Just(0), Just(3_000), Just(1 << 20)];
+    (bytes(), bytes())
+        .prop_map(|(max_recent_bytes, max_unstored_bytes)| Room { max_recent_bytes, max_unstored_bytes })
 }
 
 fn config() -> ProptestConfig {
@@ -336,7 +354,7 @@ proptest! {
         mishaps in mishaps(),
         batches in prop::collection::vec(1_usize..6, 1..4),
         lag in 0..=MAX_LAG,
-        max_recent_bytes in recent_bytes(),
+        room in room(),
     ) {
         for conflicting in conflicts {
             // The same version, with other content: it loses, because it comes later.
@@ -348,7 +366,7 @@ proptest! {
             events.insert(at, copied);
         }
         let log: Log = (0..).zip(events).collect();
-        let mut world = World::new(max_recent_bytes);
+        let mut world = World::new(room);
         for mishap in &mishaps {
             world.mishap(&log, mishap);
         }
@@ -366,14 +384,14 @@ proptest! {
         after in mishaps(),
         batches in prop::collection::vec(1_usize..6, 1..4),
         lag in 0..=MAX_LAG,
-        max_recent_bytes in recent_bytes(),
+        room in room(),
     ) {
         let mut events = first.clone();
         for part in interrupted {
             events.extend_from_slice(&first[..(first.len() as f64 * part) as usize]);
         }
         let log: Log = (0..).zip(events).collect();
-        let mut world = World::new(max_recent_bytes);
+        let mut world = World::new(room);
         for mishap in &mishaps {
             world.mishap(&log, mishap);
         }
@@ -398,7 +416,7 @@ fn a_store_from_before_a_compaction_clears_what_one_from_after_it_left() {
     let first = three();
     for crash in [Crash::AfterSink, Crash::AfterStore, Crash::AfterCommit] {
         let log: Log = (0..).zip([first.clone(), first[..1].to_vec()].concat()).collect();
-        let mut world = World::new(0);
+        let mut world = World::new(Room::NONE);
         world.run(&log, &[1], 0, Some(Crash::AfterCommit));
         let kept = world.folder.path().join("kept");
         copy(&world.live(), &kept);
@@ -420,7 +438,7 @@ fn what_was_folded_in_silence_is_written_with_the_copy_that_others_lacked() {
     let [v1, v2, v3] = <[Event; 3]>::try_from(three()).unwrap();
     let all = [&v1, &v2, &v3, &v1, &v2, &v1].map(Event::clone);
     let log: Log = (0..).zip(all).collect();
-    let mut world = World::new(0);
+    let mut world = World::new(Room::NONE);
     world.run(&log, &[1], 0, Some(Crash::AfterCommit));
     let kept = world.folder.path().join("kept");
     copy(&world.live(), &kept);

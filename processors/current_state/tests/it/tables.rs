@@ -10,7 +10,7 @@ use claims_current_state::{
     words::TimelineEntry,
 };
 use claims_runtime::SinkError;
-use claims_schemas::{Event, Timestamp, events::*};
+use claims_schemas::{Event, Text, Timestamp, events::*};
 use claims_topology::{Config, config::CqlConfig};
 use std::{collections::BTreeSet, sync::Arc};
 use uuid::Uuid;
@@ -216,16 +216,16 @@ async fn failures_are_told_apart() {
 
     // An id that no partition key can hold: the row's fault, and only the row's.
     let mut bad = (*good).clone();
-    bad.claim.state.claim_id = String::new();
+    bad.claim.state.claim_id = Text::default();
     assert!(matches!(sink.write(&[Arc::new(bad)]).await, Err(SinkError::Poison(_))));
     let mut bad = (*good).clone();
-    bad.claim.state.agent_id.value = Some("a".repeat(70_000));
+    bad.claim.state.agent_id.value = Some("a".repeat(70_000).into());
     assert!(matches!(sink.write(&[Arc::new(bad)]).await, Err(SinkError::Poison(_))));
 
     // A row larger than the server takes: refused for its content, or at least never accepted in part.
     let mut large = (*good).clone();
     large.claim.state.claim_id = "large".into();
-    large.claim.state.description.value = Some("x".repeat(40 * 1024 * 1024));
+    large.claim.state.description.value = Some("x".repeat(40 * 1024 * 1024).into());
     let refused = sink.write(&[Arc::new(large)]).await;
     assert!(refused.is_err(), "{refused:?}");
     sink.write(&[Arc::clone(&good)]).await.unwrap();

@@ -207,7 +207,7 @@ fn customer_id(customer: u64) -> String {
 }
 
 fn euros(cents: u64) -> Money {
-    Money { amount: Decimal::new(cents as i64, 2), currency: Some("EUR".to_owned()) }
+    Money { amount: Decimal::new(cents as i64, 2), currency: Some("EUR".into()) }
 }
 
 /// One of `of`, by weights that add up to 100.

@@ -252,7 +252,7 @@ impl Amount {
             RowError::of(reason::INVALID_AMOUNT, &self.text.place, detail)
         })?;
         let currency = self.currency.as_ref().map(|currency| currency.optional(row)).transpose()?.flatten();
-        Ok(Some(Money { amount, currency }))
+        Ok(Some(Money { amount, currency: currency.map(Into::into) }))
     }
 }
 
