@@ -32,7 +32,9 @@ const MIN_WRITE_BUFFER_BYTES: u64 = 1024 * 1024;
 const MAX_WRITE_BUFFER_BYTES: u64 = 8 * 1024 * 1024;
 /// Journal files on disk, in bytes.
 const MAX_JOURNAL_BYTES: u64 = 128 * 1024 * 1024;
-const WORKER_THREADS: usize = 2;
+/// With more than one, the engine's first worker takes compactions only to put them back in the queue, over and over, while
+/// another one is at work on some (fjall 3.1.13, `worker_tick`): a core for nothing.
+const WORKER_THREADS: usize = 1;
 const MAX_OPEN_FILES: usize = 256;
 
 /// Keys of claims begin with a tenant, which holds no control characters.
