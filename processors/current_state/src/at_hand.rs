@@ -63,8 +63,9 @@ pub(crate) struct Held {
     /// The last batch that changed it, or a later one with which it is stored; `None`: the open one, or it was only just
     /// loaded.
     batch_id: Option<u64>,
-    /// Whether it is among the unstored ones.
+    /// Whether it is among the unstored ones, and how many of its bytes count among theirs.
     is_unstored: bool,
+    unstored_bytes: usize,
     bytes: usize,
     /// Whether it is in the open batch.
     pub is_open: bool,
@@ -159,6 +160,7 @@ impl AtHand {
             write: Arc::new(ClaimWrite::of(partition, claim)),
             batch_id: None,
             is_unstored: false,
+            unstored_bytes: 0,
             bytes: 0,
             is_open: false,
             stood: Stood::default(),
@@ -195,8 +197,11 @@ impl AtHand {
         self.bytes += held.bytes;
         if !std::mem::replace(&mut held.is_unstored, true) {
             self.unstored.push(slot);
-            self.unstored_bytes += held.bytes;
         }
+        // A claim may grow with each batch.
+        let grown = held.bytes.saturating_sub(held.unstored_bytes);
+        held.unstored_bytes += grown;
+        self.unstored_bytes += grown;
     }
 
     /// About what claims hold that the store hasn't been given as closed batches left them, in bytes.
@@ -217,7 +222,7 @@ impl AtHand {
         let mut claims = Vec::with_capacity(slots.len());
         for &slot in &slots {
             let held = &mut self.claims[slot as usize];
-            (held.is_unstored, held.batch_id) = (false, Some(batch_id));
+            (held.is_unstored, held.unstored_bytes, held.batch_id) = (false, 0, Some(batch_id));
             claims.push(Arc::clone(&held.write));
         }
         Snapshot { batch_id, claims, slots }
@@ -235,7 +240,9 @@ impl AtHand {
             self.drop_written(slot, batch_id);
         }
         self.named += slots.len();
-        self.stored.push_back(Stored { batch_id, slots });
+        if !slots.is_empty() {
+            self.stored.push_back(Stored { batch_id, slots });
+        }
         self.trim(max_bytes);
         if self.named > 2 * self.slots.len() + MAX_NAMED_IN_VAIN {
             self.tidy();
@@ -312,8 +319,9 @@ mod tests {
 
     /// A batch that changes these claims, as far as the store.
     fn batch(at_hand: &mut AtHand, id: u64, claims: &[usize], max_bytes: usize) {
-        let slots = closed(at_hand, id, claims);
-        at_hand.stored(id, slots, max_bytes);
+        closed(at_hand, id, claims);
+        let stored = at_hand.take_unstored(id);
+        at_hand.stored(id, stored.slots, max_bytes);
     }
 
     fn closed(at_hand: &mut AtHand, id: u64, claims: &[usize]) -> Vec<Slot> {
@@ -353,14 +361,50 @@ mod tests {
     #[test]
     fn what_the_store_does_not_hold_stays() {
         let mut at_hand = AtHand::default();
-        let on_their_way = closed(&mut at_hand, 1, &[0, 1]);
+        closed(&mut at_hand, 1, &[0, 1]);
+        let on_their_way = at_hand.take_unstored(1).slots;
         batch(&mut at_hand, 2, &[2, 3], 0);
         assert_eq!(held(&at_hand, 0..4), [0, 1]);
-        let again = closed(&mut at_hand, 3, &[1]);
+        closed(&mut at_hand, 3, &[1]);
         at_hand.stored(1, on_their_way, 0);
         assert_eq!(held(&at_hand, 0..4), [1], "it is in a later batch");
+        let again = at_hand.take_unstored(3).slots;
         at_hand.stored(3, again, 0);
         assert_eq!((at_hand.len(), at_hand.bytes), (0, 0));
+    }
+
+    #[test]
+    fn claims_of_several_batches_go_once_they_are_stored_together() {
+        let mut at_hand = AtHand::default();
+        closed(&mut at_hand, 1, &[0, 1]);
+        closed(&mut at_hand, 2, &[1, 2]);
+        at_hand.trim(0);
+        assert_eq!(held(&at_hand, 0..3), [0, 1, 2], "the store has none of them");
+        let Snapshot { slots, claims, .. } = at_hand.take_unstored(2);
+        assert_eq!((slots.len(), claims.len(), at_hand.is_stored()), (3, 3, true));
+        at_hand.stored(2, slots, 0);
+        assert_eq!((at_hand.len(), at_hand.bytes), (0, 0));
+        let kept = at_hand.stored.len();
+        for id in 3..100 {
+            at_hand.stored(id, Vec::new(), usize::MAX);
+        }
+        assert_eq!(at_hand.stored.len(), kept, "nothing is kept of what changed no claim");
+    }
+
+    #[test]
+    fn unstored_claims_count_as_they_grow() {
+        let mut at_hand = AtHand::default();
+        let slot = closed(&mut at_hand, 1, &[0])[0];
+        assert_eq!(at_hand.unstored_bytes(), at_hand.bytes);
+        at_hand.open(slot);
+        at_hand.get(slot).change().claim.state.description.value = Some("x".repeat(60_000).into());
+        at_hand.close(slot, 2);
+        assert!(at_hand.unstored_bytes() > 60_000);
+        assert_eq!(at_hand.unstored_bytes(), at_hand.bytes);
+        at_hand.take_unstored(2);
+        assert_eq!(at_hand.unstored_bytes(), 0);
+        closed(&mut at_hand, 3, &[0]);
+        assert_eq!(at_hand.unstored_bytes(), at_hand.bytes);
     }
 
     #[test]

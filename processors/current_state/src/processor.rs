@@ -40,7 +40,8 @@ pub const REASON_SUPERSEDED: &str = "superseded";
 const MAX_KEPT_ENTRIES: usize = 8;
 /// About what a claim in a batch costs beside itself, in bytes: maps, places to delete, what the allocator adds.
 const OVERHEAD_BYTES: usize = 1_024;
-/// Claims that the store holds and that are kept in memory for their next events, in bytes, over all partitions.
+/// Claims kept in memory for their next events, in bytes, over all partitions: so many at least as the store was not given
+/// yet, and of those that it holds as many more as there is room for.
 const RECENT_CLAIMS_BYTES: usize = 48 * 1024 * 1024;
 /// The store is given the changed claims when they hold this much, in bytes, over all partitions; or
 /// sooner, see `partition.rs`.
@@ -72,6 +73,8 @@ pub struct CurrentState {
     partitions: HashMap<i32, Partition>,
     max_recent_bytes: usize,
     max_unstored_bytes: usize,
+    /// The batch closed last.
+    last_batch_id: u64,
     counts: Counts,
 }
 
@@ -82,7 +85,17 @@ impl CurrentState {
         let (partitions, counts) = (HashMap::new(), Counts::default());
         let writer = StateWriter::default();
         let (max_recent_bytes, max_unstored_bytes) = (RECENT_CLAIMS_BYTES, UNSTORED_CLAIMS_BYTES);
-        Self { schemas, writer, store, retried, partitions, max_recent_bytes, max_unstored_bytes, counts }
+        Self {
+            schemas,
+            writer,
+            store,
+            retried,
+            partitions,
+            max_recent_bytes,
+            max_unstored_bytes,
+            last_batch_id: 0,
+            counts,
+        }
     }
 
     /// The same, which learns from `retried` what other members were given again.
@@ -182,8 +195,7 @@ impl Processor for CurrentState {
                 at_hand: AtHand::default(),
                 open: Vec::new(),
                 retrying: None,
-                unstored_batches: 0,
-                last_batch_id: 0,
+                stored_batch_id: self.last_batch_id,
                 acknowledged: None,
                 in_flight: VecDeque::new(),
             },
@@ -198,9 +210,10 @@ impl Processor for CurrentState {
 
     fn revoked(&mut self, partition: i32) -> Result<(), ProcessError> {
         // Whoever has it next reads from the store how far it is.
+        // At a stop all go, one after the other: whatever has nothing under way is written with the first.
         let mut order = Order::new(&self.store);
-        if let Some(partition) = self.partitions.get_mut(&partition) {
-            partition.store_all(&mut order);
+        for partition in self.partitions.values_mut() {
+            partition.store_all(self.last_batch_id, &mut order);
         }
         order.give(&mut self.writer)?;
         let written = self.writer.finish().map_err(fatal)?;
@@ -235,6 +248,7 @@ impl Processor for CurrentState {
     fn close_batch(&mut self, batch_id: u64, rows: &mut Rows<Self::Row>) -> Result<(), ProcessError> {
         let written = self.writer.written().map_err(fatal)?;
         self.stored(written);
+        self.last_batch_id = batch_id;
         let max_unstored_bytes = self.max_unstored_bytes / self.partitions.len().max(1);
         for partition in self.partitions.values_mut().filter(|partition| !partition.open.is_empty()) {
             partition.close(batch_id, rows, &mut self.counts);
@@ -253,9 +267,12 @@ impl Processor for CurrentState {
             let Some(partition) = self.partitions.get_mut(&number) else { continue };
             is_awaited |= partition.acknowledged(batch_id, next_offset, &mut order);
         }
-        // Otherwise the store would be behind for as long as nothing comes.
-        if self.is_quiet() {
-            self.partitions.values_mut().for_each(|partition| partition.store_all(&mut order));
+        // Otherwise the store would be behind for as long as nothing comes, in any partition or in one of them.
+        let is_quiet = self.is_quiet();
+        for partition in self.partitions.values_mut() {
+            if is_quiet || partition.is_overdue(batch_id) {
+                partition.store_all(batch_id, &mut order);
+            }
         }
         order.give(&mut self.writer)?;
         // A record given once more is below what is committed: only the store tells that it was folded in.

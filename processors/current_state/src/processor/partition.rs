@@ -10,7 +10,7 @@ use crate::{
 };
 use claims_runtime::{Effect, Origin, ProcessError, Rows};
 use claims_schemas::{
-    EventView,
+    EventView, Timestamp,
     fold::{Applied, Surprise},
 };
 use std::{
@@ -18,8 +18,8 @@ use std::{
     sync::Arc,
 };
 
-/// The store is given changed claims after so many batches at the latest.
-pub(super) const MAX_UNSTORED_BATCHES: u32 = 64;
+/// The store is given what a partition's acknowledged batches left after so many batches, of whatever partitions, at the latest.
+pub(super) const MAX_UNSTORED_BATCHES: u64 = 64;
 
 /// A partition: its claims, and how far it is.
 pub(super) struct Partition {
@@ -38,13 +38,22 @@ pub(super) struct Partition {
     pub open: Vec<Slot>,
     /// The record of the open batch, if that is a retry.
     pub retrying: Option<i64>,
-    /// Batches closed since the store was given anything, and the last one.
-    pub unstored_batches: u32,
-    pub last_batch_id: u64,
-    /// The offset after the last acknowledged record, unless the store was given it.
-    pub acknowledged: Option<i64>,
+    /// The batch after which the store is given, or was given, everything so far.
+    pub stored_batch_id: u64,
+    /// What was acknowledged last, unless the store was given it.
+    pub acknowledged: Option<Frontier>,
     /// Closed batches that the sink has not acknowledged yet, oldest first.
     pub in_flight: VecDeque<Closed>,
+}
+
+/// How far a partition is acknowledged.
+#[derive(Clone, Copy)]
+pub(super) struct Frontier {
+    /// The offset after the last record.
+    next_offset: i64,
+    /// When that was heard, milliseconds since the Unix epoch: nobody else had the partition then. Later, when the store
+    /// is given it, somebody may have.
+    at_ms: i64,
 }
 
 /// A batch on its way to the sink.
@@ -83,12 +92,11 @@ impl Order {
     /// Notes the offset that the partition's claims stand at.
     fn offset(&mut self, partition: &mut Partition) {
         self.is_empty = false;
-        if let Some(next_offset) = partition.acknowledged.take() {
-            self.write.next_offset(&mut partition.store, next_offset);
-        }
+        let Some(Frontier { next_offset, at_ms }) = partition.acknowledged else { return };
+        self.write.next_offset(&mut partition.store, next_offset);
         // While some are missing, the next one to have this store must find them all once more.
         if partition.missing.is_empty() {
-            self.write.complete_now(&mut partition.store);
+            self.write.complete_at(&mut partition.store, at_ms);
         }
     }
 
@@ -224,8 +232,6 @@ impl Partition {
             }
             self.at_hand.close(slot, batch_id);
         }
-        self.unstored_batches += 1;
-        self.last_batch_id = batch_id;
         let retried = self.retrying.take();
         self.in_flight.push_back(Closed { batch_id, slots, snapshot: None, retried });
     }
@@ -236,40 +242,47 @@ impl Partition {
         let Some(closed) = self.in_flight.back_mut() else { return };
         let is_due = closed.retried.is_some()
             || !self.missing.is_empty()
-            || self.unstored_batches >= MAX_UNSTORED_BATCHES
+            || batch_id >= self.stored_batch_id + MAX_UNSTORED_BATCHES
             || self.at_hand.unstored_bytes() >= max_unstored_bytes;
         if is_due {
-            self.unstored_batches = 0;
+            self.stored_batch_id = batch_id;
             closed.snapshot = Some(self.at_hand.take_unstored(batch_id));
         }
     }
 
     /// The sink has a batch. Answers whether the store must have it before anything else happens.
     pub fn acknowledged(&mut self, batch_id: u64, next_offset: i64, order: &mut Order) -> bool {
-        self.acknowledged = Some(next_offset);
+        self.acknowledged = Some(Frontier { next_offset, at_ms: Timestamp::now().0 });
         let closed = self.in_flight.pop_front_if(|closed| closed.batch_id == batch_id);
         let retried = closed.as_ref().and_then(|closed| closed.retried);
-        match closed {
-            Some(Closed { snapshot: Some(snapshot), .. }) => self.give(snapshot, order),
-            Some(Closed { snapshot: None, slots, .. }) => self.at_hand.acknowledged(batch_id, &slots),
-            None => {}
-        }
         let mut newly_there: BTreeSet<i64> = retried.into_iter().collect();
         if self.missing.last().is_some_and(|&newest| newest < next_offset) {
             newly_there.append(&mut self.missing);
         }
         let is_awaited = !newly_there.is_empty();
         if is_awaited {
+            // The store has everything before this batch, or is given it now: nothing was put off while some were missing.
             order.retried(self, newly_there);
+        }
+        match closed {
+            Some(Closed { snapshot: Some(snapshot), .. }) => self.give(snapshot, order),
+            Some(Closed { snapshot: None, slots, .. }) => self.at_hand.acknowledged(batch_id, &slots),
+            None => {}
         }
         is_awaited
     }
 
-    /// Gives the store everything, if all that was folded is acknowledged.
-    pub fn store_all(&mut self, order: &mut Order) {
+    /// Whether the store was given nothing for so long that it must be, before this batch's end.
+    pub fn is_overdue(&self, batch_id: u64) -> bool {
+        batch_id >= self.stored_batch_id + MAX_UNSTORED_BATCHES
+    }
+
+    /// Gives the store everything up to this batch, which was acknowledged, if nothing of this partition is under way.
+    pub fn store_all(&mut self, batch_id: u64, order: &mut Order) {
         let is_all_acknowledged = self.open.is_empty() && self.in_flight.is_empty();
         if is_all_acknowledged && (self.acknowledged.is_some() || !self.at_hand.is_stored()) {
-            let snapshot = self.at_hand.take_unstored(self.last_batch_id);
+            self.stored_batch_id = batch_id;
+            let snapshot = self.at_hand.take_unstored(batch_id);
             self.give(snapshot, order);
         }
     }
@@ -280,5 +293,6 @@ impl Partition {
         order.claims.push((self.store.handle(), claims));
         order.written.push(Written { partition: self.number, batch_id, slots });
         order.offset(self);
+        self.acknowledged = None;
     }
 }

@@ -215,7 +215,7 @@ fn what_the_store_was_not_given_is_bounded_by_bytes_and_by_batches() {
     let folder = tempfile::tempdir().unwrap();
     let mut driver = unheld(folder.path(), usize::MAX);
     let mut before = closed(&mut driver, 1);
-    let batches = u64::from(MAX_UNSTORED_BATCHES);
+    let batches = MAX_UNSTORED_BATCHES;
     for version in 2..=batches + 10 {
         let next = closed(&mut driver, version);
         driver.acknowledge(before).unwrap();
@@ -263,4 +263,20 @@ fn a_retried_record_takes_everything_before_it_into_the_store() {
     assert!(driver.processor().store.partition(0).unwrap().retried().contains(&0));
     driver.acknowledge(after).unwrap();
     assert_eq!(stored(&mut driver), (Some(3), 3));
+}
+
+#[test]
+fn a_partition_without_records_is_stored_while_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut driver = unheld(folder.path(), usize::MAX);
+    driver.assign(1, None).unwrap();
+    let mut before = closed(&mut driver, 1);
+    for version in 1..=MAX_UNSTORED_BATCHES + 1 {
+        driver.feed(record_in(1, version)).unwrap();
+        let next = driver.close_batch().unwrap().unwrap().id;
+        driver.acknowledge(before).unwrap();
+        let wanted = if before < MAX_UNSTORED_BATCHES { (None, 0) } else { (Some(1), 1) };
+        assert_eq!(stored(&mut driver), wanted, "after batch {before}");
+        before = next;
+    }
 }
