@@ -116,12 +116,6 @@ impl CurrentState {
         self
     }
 
-    /// Whether nothing is under way, in any partition: no batch is open or with the sink.
-    fn is_quiet(&self) -> bool {
-        let is_quiet = |partition: &Partition| partition.open.is_empty() && partition.in_flight.is_empty();
-        self.partitions.values().all(is_quiet)
-    }
-
     /// The store holds these claims as their batches left them: they may go, where there are too many at hand.
     fn stored(&mut self, written: Vec<Written>) {
         let max_recent_bytes = self.max_recent_bytes / self.partitions.len().max(1);
@@ -268,7 +262,7 @@ impl Processor for CurrentState {
             is_awaited |= partition.acknowledged(batch_id, next_offset, &mut order);
         }
         // Otherwise the store would be behind for as long as nothing comes, in any partition or in one of them.
-        let is_quiet = self.is_quiet();
+        let is_quiet = self.partitions.values().all(Partition::is_quiet);
         for partition in self.partitions.values_mut() {
             if is_quiet || partition.is_overdue(batch_id) {
                 partition.store_all(batch_id, &mut order);

@@ -239,10 +239,11 @@ impl Partition {
     /// Keeps what the store is to be given once the sink has the batch closed last, if it is time for that. What was given
     /// again must be in the store before that is noted there.
     pub fn take_snapshot(&mut self, batch_id: u64, max_unstored_bytes: usize) {
+        let is_overdue = self.is_overdue(batch_id);
         let Some(closed) = self.in_flight.back_mut() else { return };
         let is_due = closed.retried.is_some()
             || !self.missing.is_empty()
-            || batch_id >= self.stored_batch_id + MAX_UNSTORED_BATCHES
+            || is_overdue
             || self.at_hand.unstored_bytes() >= max_unstored_bytes;
         if is_due {
             self.stored_batch_id = batch_id;
@@ -272,6 +273,11 @@ impl Partition {
         is_awaited
     }
 
+    /// Whether nothing is under way: no batch is open or with the sink.
+    pub fn is_quiet(&self) -> bool {
+        self.open.is_empty() && self.in_flight.is_empty()
+    }
+
     /// Whether the store was given nothing for so long that it must be, before this batch's end.
     pub fn is_overdue(&self, batch_id: u64) -> bool {
         batch_id >= self.stored_batch_id + MAX_UNSTORED_BATCHES
@@ -279,8 +285,7 @@ impl Partition {
 
     /// Gives the store everything up to this batch, which was acknowledged, if nothing of this partition is under way.
     pub fn store_all(&mut self, batch_id: u64, order: &mut Order) {
-        let is_all_acknowledged = self.open.is_empty() && self.in_flight.is_empty();
-        if is_all_acknowledged && (self.acknowledged.is_some() || !self.at_hand.is_stored()) {
+        if self.is_quiet() && (self.acknowledged.is_some() || !self.at_hand.is_stored()) {
             self.stored_batch_id = batch_id;
             let snapshot = self.at_hand.take_unstored(batch_id);
             self.give(snapshot, order);
