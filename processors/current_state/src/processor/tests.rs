@@ -280,3 +280,23 @@ fn a_partition_without_records_is_stored_while_others_go_on() {
         before = next;
     }
 }
+
+#[test]
+fn an_open_batch_is_not_stored_however_long_the_store_was_given_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut driver = unheld(folder.path(), usize::MAX);
+    driver.assign(1, None).unwrap();
+    let mut before = closed(&mut driver, 1);
+    for version in 1..MAX_UNSTORED_BATCHES {
+        driver.feed(record_in(1, version)).unwrap();
+        let next = driver.close_batch().unwrap().unwrap().id;
+        driver.acknowledge(before).unwrap();
+        before = next;
+    }
+    driver.feed(record(2)).unwrap();
+    driver.acknowledge(before).unwrap();
+    assert_eq!(stored(&mut driver), (None, 0), "it would hold a record that nobody has acknowledged");
+    let last = driver.close_batch().unwrap().unwrap().id;
+    driver.acknowledge(last).unwrap();
+    assert_eq!(stored(&mut driver), (Some(2), 2));
+}

@@ -78,18 +78,34 @@ fn compacted(log: &Log) -> Log {
 }
 
 /// Closed batches that wait for the sink, at most.
-const MAX_LAG: usize = 2;
+const MAX_LAG: usize = 3;
+
+/// Where batches end, and when the sink has them.
+#[derive(Debug, Clone)]
+struct Pace {
+    /// Records of each batch, in turns.
+    batch_records: Vec<usize>,
+    /// Closed batches that wait for the sink.
+    lag: usize,
+    /// Records of the next batch that are there before the oldest one is acknowledged.
+    ahead: usize,
+}
+
+impl Pace {
+    /// Each batch is acknowledged before the next one begins.
+    fn steady(batch_records: &[usize]) -> Self {
+        Self { batch_records: batch_records.to_vec(), lag: 0, ahead: 0 }
+    }
+}
 
 /// What happens before the run to the end.
 #[derive(Debug, Clone)]
 struct Mishap {
-    batch_records: Vec<usize>,
-    /// Closed batches that wait for the sink.
-    lag: usize,
+    pace: Pace,
     /// What becomes of the oldest closed batch; those behind it are lost.
     crash: Crash,
     store: StoreFate,
-    /// Where the group's offset is set back to, as a part of what is committed.
+    /// Where the group's offsets are set back to, as a part of what is committed.
     reset_to: Option<f64>,
     /// An old write that is made again.
     zombie: Option<prop::sample::Index>,
@@ -117,7 +133,8 @@ struct World {
     folder: tempfile::TempDir,
     tables: Tables,
     written: Vec<Arc<ClaimWrite>>,
-    committed: Option<i64>,
+    partitions: i32,
+    committed: BTreeMap<i32, i64>,
     room: Room,
 }
 
@@ -135,14 +152,20 @@ impl Room {
 }
 
 impl World {
-    fn new(room: Room) -> Self {
+    fn new(room: Room, partitions: i32) -> Self {
         Self {
             room,
             folder: tempfile::tempdir().unwrap(),
             tables: Tables::default(),
             written: Vec::new(),
-            committed: None,
+            partitions,
+            committed: BTreeMap::new(),
         }
+    }
+
+    /// Where an event lies: all of them in one partition, or each claim's in its own.
+    fn partition(&self, event: &Event) -> i32 {
+        i32::from(event.claim_id == "c2") % self.partitions
     }
 
     fn live(&self) -> std::path::PathBuf {
@@ -150,7 +173,8 @@ impl World {
     }
 
     fn driver(&self) -> Driver<CurrentState> {
-        let identity = StoreIdentity { topic: "t".into(), topic_id: "id".into(), partitions: 1 };
+        let identity =
+            StoreIdentity { topic: "t".into(), topic_id: "id".into(), partitions: self.partitions };
         let store = StateStore::open(&self.live(), Some("test"), &identity).unwrap();
         let Room { max_recent_bytes, max_unstored_bytes } = self.room;
         let processor = CurrentState::new(schemas(), store)
@@ -159,36 +183,39 @@ impl World {
         Driver::new(processor)
     }
 
-    /// Runs over the log, with `lag` closed batches on their way to the sink while the next one is filled; without a
-    /// crash to its end.
-    fn run(&mut self, log: &Log, batches: &[usize], lag: usize, crash: Option<Crash>) {
+    /// Runs over the log, without a crash to its end.
+    fn run(&mut self, log: &Log, pace: &Pace, crash: Option<Crash>) {
         let mut driver = self.driver();
-        let start = driver.assign(0, self.committed).unwrap();
-        let mut records = log.iter().filter(|(offset, _)| *offset >= start).peekable();
-        let mut sizes = batches.iter().copied().cycle();
-        let stop_after = crash.map(|_| batches.len());
+        let committed = |partition| self.committed.get(&partition).copied();
+        let starts: Vec<i64> =
+            (0..self.partitions).map(|p| driver.assign(p, committed(p)).unwrap()).collect();
+        let records: Vec<(i32, &(i64, Event))> = log.iter().map(|at| (self.partition(&at.1), at)).collect();
+        let mut records =
+            records.into_iter().filter(|(partition, at)| at.0 >= starts[*partition as usize]).peekable();
+        let mut sizes = pace.batch_records.iter().copied().cycle();
+        let stop_after = crash.map(|_| pace.batch_records.len());
         let mut batch_number = 0;
         let mut closed = VecDeque::new();
+        let mut open = 0;
         while records.peek().is_some() {
             let size = sizes.next().unwrap_or(usize::MAX).max(1);
-            for (offset, event) in records.by_ref().take(size) {
-                let record =
-                    TestRecord::value(0, *offset, encoded(event)).appended_at_ms(DAY_MS + 86_400_000);
-                driver.feed(record).unwrap();
-            }
+            feed(&mut driver, records.by_ref().take(size.saturating_sub(open)));
             batch_number += 1;
             closed.extend(driver.close_batch().unwrap());
             let last = stop_after.is_some_and(|n| batch_number >= n);
             let crash = crash.filter(|_| last);
-            if crash.is_none() && closed.len() <= lag {
+            open = 0;
+            if crash.is_none() && closed.len() <= pace.lag {
                 continue;
             }
             let Some(oldest) = closed.pop_front() else { continue };
+            open = feed(&mut driver, records.by_ref().take(pace.ahead));
             self.deliver(&mut driver, oldest, crash);
             if crash.is_some() {
                 return;
             }
         }
+        closed.extend(driver.close_batch().unwrap());
         for batch in closed {
             self.deliver(&mut driver, batch, None);
         }
@@ -217,9 +244,7 @@ impl World {
         if let Some(Crash::AfterStore) = crash {
             return;
         }
-        for (_, next_offset) in driver.committable() {
-            self.committed = Some(next_offset);
-        }
+        self.committed.extend(driver.committable());
         driver.commit();
     }
 
@@ -228,7 +253,7 @@ impl World {
         if self.live().exists() {
             copy(&self.live(), &older);
         }
-        self.run(log, &mishap.batch_records, mishap.lag, Some(mishap.crash));
+        self.run(log, &mishap.pace, Some(mishap.crash));
         if !first.exists() && self.live().exists() {
             copy(&self.live(), &first);
         }
@@ -243,8 +268,8 @@ impl World {
                 }
             }
         }
-        if let (Some(part), Some(committed)) = (mishap.reset_to, self.committed) {
-            self.committed = Some((committed as f64 * part) as i64);
+        if let Some(part) = mishap.reset_to {
+            self.committed.values_mut().for_each(|committed| *committed = (*committed as f64 * part) as i64);
         }
         if let Some(zombie) = mishap.zombie.as_ref().filter(|_| !self.written.is_empty()) {
             let again = Arc::clone(zombie.get(&self.written));
@@ -258,6 +283,19 @@ impl World {
         prop_assert_eq!(self.tables.timeline(), wanted_timeline(&events));
         Ok(())
     }
+}
+
+/// Gives these records; answers with their number.
+fn feed<'a>(
+    driver: &mut Driver<CurrentState>,
+    records: impl Iterator<Item = (i32, &'a (i64, Event))>,
+) -> usize {
+    records
+        .map(|(partition, (offset, event))| {
+            let record = TestRecord::value(partition, *offset, encoded(event));
+            driver.feed(record.appended_at_ms(DAY_MS + 86_400_000)).unwrap();
+        })
+        .count()
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -307,17 +345,14 @@ fn mishaps() -> impl Strategy<Value = Vec<Mishap>> {
     ];
     let reset = prop::option::weighted(0.4, 0.0..1.0);
     let zombie = prop::option::of(any::<prop::sample::Index>());
-    let one = (prop::collection::vec(1_usize..6, 1..5), 0..=MAX_LAG, crash, fate, reset, zombie).prop_map(
-        |(batch_records, lag, crash, store, reset_to, zombie)| Mishap {
-            batch_records,
-            lag,
-            crash,
-            store,
-            reset_to,
-            zombie,
-        },
-    );
+    let one = (pace(), crash, fate, reset, zombie)
+        .prop_map(|(pace, crash, store, reset_to, zombie)| Mishap { pace, crash, store, reset_to, zombie });
     prop::collection::vec(one, 0..4)
+}
+
+fn pace() -> impl Strategy<Value = Pace> {
+    (prop::collection::vec(1_usize..6, 1..5), 0..=MAX_LAG, 0_usize..4)
+        .prop_map(|(batch_records, lag, ahead)| Pace { batch_records, lag, ahead })
 }
 
 /// One claim's events, the first a creation, in the order of versions.
@@ -350,10 +385,10 @@ proptest! {
             let both = [a, b].concat();
             (Just(both.clone()).prop_shuffle(), prop::sample::subsequence(both.clone(), 0..=both.len().min(3)))
         }),
+        partitions in 1..=2,
         copies in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>()), 0..6),
         mishaps in mishaps(),
-        batches in prop::collection::vec(1_usize..6, 1..4),
-        lag in 0..=MAX_LAG,
+        pace in pace(),
         room in room(),
     ) {
         for conflicting in conflicts {
@@ -366,11 +401,11 @@ proptest! {
             events.insert(at, copied);
         }
         let log: Log = (0..).zip(events).collect();
-        let mut world = World::new(room);
+        let mut world = World::new(room, partitions);
         for mishap in &mishaps {
             world.mishap(&log, mishap);
         }
-        world.run(&log, &batches, lag, None);
+        world.run(&log, &pace, None);
         world.check(&log)?;
     }
 
@@ -382,8 +417,7 @@ proptest! {
         interrupted in prop::collection::vec(0.0..1.0_f64, 0..4),
         mishaps in mishaps(),
         after in mishaps(),
-        batches in prop::collection::vec(1_usize..6, 1..4),
-        lag in 0..=MAX_LAG,
+        pace in pace(),
         room in room(),
     ) {
         let mut events = first.clone();
@@ -391,7 +425,7 @@ proptest! {
             events.extend_from_slice(&first[..(first.len() as f64 * part) as usize]);
         }
         let log: Log = (0..).zip(events).collect();
-        let mut world = World::new(room);
+        let mut world = World::new(room, 1);
         for mishap in &mishaps {
             world.mishap(&log, mishap);
         }
@@ -399,7 +433,7 @@ proptest! {
         for mishap in &after {
             world.mishap(&log, mishap);
         }
-        world.run(&log, &batches, lag, None);
+        world.run(&log, &pace, None);
         world.check(&log)?;
     }
 }
@@ -416,17 +450,17 @@ fn a_store_from_before_a_compaction_clears_what_one_from_after_it_left() {
     let first = three();
     for crash in [Crash::AfterSink, Crash::AfterStore, Crash::AfterCommit] {
         let log: Log = (0..).zip([first.clone(), first[..1].to_vec()].concat()).collect();
-        let mut world = World::new(Room::NONE);
-        world.run(&log, &[1], 0, Some(Crash::AfterCommit));
+        let mut world = World::new(Room::NONE, 1);
+        world.run(&log, &Pace::steady(&[1]), Some(Crash::AfterCommit));
         let kept = world.folder.path().join("kept");
         copy(&world.live(), &kept);
         let log = compacted(&log);
         std::fs::remove_dir_all(world.live()).unwrap();
-        world.run(&log, &[1], 0, Some(crash));
+        world.run(&log, &Pace::steady(&[1]), Some(crash));
         let ghost = ("claims_by_assignee", "agent-1/0/0/c1".to_owned());
         assert!(world.tables.visible().contains_key(&ghost), "the member left nothing behind");
         copy(&kept, &world.live());
-        world.run(&log, &[1], 0, None);
+        world.run(&log, &Pace::steady(&[1]), None);
         world.check(&log).unwrap();
     }
 }
@@ -438,16 +472,16 @@ fn what_was_folded_in_silence_is_written_with_the_copy_that_others_lacked() {
     let [v1, v2, v3] = <[Event; 3]>::try_from(three()).unwrap();
     let all = [&v1, &v2, &v3, &v1, &v2, &v1].map(Event::clone);
     let log: Log = (0..).zip(all).collect();
-    let mut world = World::new(Room::NONE);
-    world.run(&log, &[1], 0, Some(Crash::AfterCommit));
+    let mut world = World::new(Room::NONE, 1);
+    world.run(&log, &Pace::steady(&[1]), Some(Crash::AfterCommit));
     let kept = world.folder.path().join("kept");
     copy(&world.live(), &kept);
     let log = compacted(&log);
     assert_eq!(log.iter().map(|(_, event)| event.version).collect::<Vec<_>>(), [3, 2, 1]);
     std::fs::remove_dir_all(world.live()).unwrap();
-    world.run(&log, &[1, 1], 0, Some(Crash::AfterCommit));
-    assert_eq!(world.committed, Some(5));
+    world.run(&log, &Pace::steady(&[1, 1]), Some(Crash::AfterCommit));
+    assert_eq!(world.committed, BTreeMap::from([(0, 5)]));
     copy(&kept, &world.live());
-    world.run(&log, &[1], 0, None);
+    world.run(&log, &Pace::steady(&[1]), None);
     world.check(&log).unwrap();
 }
