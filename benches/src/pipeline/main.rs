@@ -52,10 +52,11 @@ const FRESHNESS: &str = "freshness";
 A floor is the same client libraries doing only what can't be avoided, with rows prepared beforehand, on the same cores. \
 Rounds go floor, ours, floor, ours, …, each from nothing; a run that lost, doubled or dead-lettered anything ends the \
 benchmark. Results are written to target/bench/results.json; a whole run (every stage, its usual number of events) also \
-puts its table into benches/RESULTS.md and its pictures into benches/plots.
+puts its tables into benches/RESULTS.md and its pictures into benches/plots.
 
 Examples:
   cargo xtask bench
+  cargo xtask bench --against peers
   cargo xtask bench --against floors,peers
   cargo xtask bench analytics audit --events 200000 --rounds 3
   cargo xtask bench analytics --against peers --peer naive-clickhouse
@@ -192,8 +193,8 @@ async fn run(args: &Args) -> Result<()> {
     }
     println!("{}", root.join(session::RESULTS).display());
     let has_usual_size = args.stages.is_empty() && args.events.is_none() && args.rounds.is_none();
-    if let Some(freshness) = freshness.filter(|_| has_usual_size) {
-        session.write_down(&freshness)?;
+    if has_usual_size && args.peers.is_empty() {
+        session.write_down(freshness.as_ref())?;
     }
     println!("took {}", estimate::minutes(begun.elapsed()));
     if let Some(earlier) = earlier {

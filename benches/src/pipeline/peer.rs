@@ -43,15 +43,22 @@ pub struct Peer {
     pub way: Way,
     /// The stage of ours beside it.
     pub stage: &'static str,
+    /// Events, unless the command line says otherwise: as many as it needs to run at its pace, and no more.
+    pub events: u64,
+    /// Rounds, unless the command line says otherwise.
+    pub rounds: u32,
     /// How many times as fast as it ours must be.
     pub goal: Option<f64>,
     /// Our CPU for each record may be this part of its.
     pub max_cpu_ratio: Option<f64>,
 }
 
-const fn recipe(name: &'static str, stage: &'static str, does: Does, goal: Option<f64>) -> Peer {
-    let way = Way::Recipe(Recipe { folder: name, environment: &[], does });
-    Peer { name, way, stage, goal, max_cpu_ratio: None }
+const fn peer(name: &'static str, stage: &'static str, events: u64, way: Way, goal: Option<f64>) -> Peer {
+    Peer { name, way, stage, events, rounds: 3, goal, max_cpu_ratio: None }
+}
+
+const fn recipe(folder: &'static str, does: Does) -> Way {
+    mode(folder, &[], does)
 }
 
 /// Kafka's own tools and Kafka Streams have several modes each.
@@ -61,53 +68,65 @@ const fn mode(folder: &'static str, environment: &'static [(&'static str, &'stat
 
 /// All of them.
 pub const PEERS: &[Peer] = &[
+    peer(
+        "producer-perf-test",
+        "ingest-ndjson",
+        500_000,
+        mode("kafka-perf", &[("PEER_MODE", "produce")], Does::Produce),
+        None,
+    ),
     Peer {
-        name: "producer-perf-test",
-        way: mode("kafka-perf", &[("PEER_MODE", "produce")], Does::Produce),
-        stage: "ingest-ndjson",
-        goal: None,
-        max_cpu_ratio: None,
-    },
-    Peer {
-        name: "kafka-streams",
-        way: mode("kafka-streams", &[("PEER_MODE", "at_least_once")], Does::FoldClaims),
-        stage: "fold",
-        goal: Some(5.0),
         max_cpu_ratio: Some(0.2),
+        ..peer(
+            "kafka-streams",
+            "fold",
+            1_000_000,
+            mode("kafka-streams", &[("PEER_MODE", "at_least_once")], Does::FoldClaims),
+            Some(5.0),
+        )
     },
     Peer {
-        name: "kafka-streams-eos",
-        way: mode("kafka-streams", &[("PEER_MODE", "exactly_once_v2")], Does::FoldClaims),
-        stage: "fold",
-        goal: Some(5.0),
         max_cpu_ratio: Some(0.2),
+        ..peer(
+            "kafka-streams-eos",
+            "fold",
+            1_000_000,
+            mode("kafka-streams", &[("PEER_MODE", "exactly_once_v2")], Does::FoldClaims),
+            Some(5.0),
+        )
     },
-    Peer {
-        name: "consumer-perf-test",
-        way: mode("kafka-perf", &[("PEER_MODE", "consume")], Does::ReadOnce),
-        stage: "fold",
-        goal: None,
-        max_cpu_ratio: None,
-    },
-    Peer {
-        name: "naive-clickhouse",
-        way: Way::Naive(Naive::Clickhouse),
-        stage: "analytics",
-        goal: Some(0.85),
-        max_cpu_ratio: None,
-    },
-    recipe("clickhouse-kafka-engine", "analytics", Does::WriteRecords, Some(2.0)),
-    recipe("kafka-connect-clickhouse", "analytics", Does::WriteRecords, None),
-    recipe("bytewax", "analytics", Does::WriteRecords, None),
-    recipe("quixstreams", "analytics", Does::WriteRecords, None),
-    Peer {
-        name: "naive-cql",
-        way: Way::Naive(Naive::Cql),
-        stage: "current-state-replay",
-        goal: None,
-        max_cpu_ratio: None,
-    },
-    recipe("kafka-connect-cql", "current-state-replay", Does::WriteRecords, Some(5.0)),
+    peer(
+        "consumer-perf-test",
+        "fold",
+        1_000_000,
+        mode("kafka-perf", &[("PEER_MODE", "consume")], Does::ReadOnce),
+        None,
+    ),
+    peer("naive-clickhouse", "analytics", 2_000_000, Way::Naive(Naive::Clickhouse), Some(0.85)),
+    peer(
+        "clickhouse-kafka-engine",
+        "analytics",
+        500_000,
+        recipe("clickhouse-kafka-engine", Does::WriteRecords),
+        Some(2.0),
+    ),
+    peer(
+        "kafka-connect-clickhouse",
+        "analytics",
+        500_000,
+        recipe("kafka-connect-clickhouse", Does::WriteRecords),
+        None,
+    ),
+    peer("bytewax", "analytics", 500_000, recipe("bytewax", Does::WriteRecords), None),
+    peer("quixstreams", "analytics", 500_000, recipe("quixstreams", Does::WriteRecords), None),
+    peer("naive-cql", "current-state-replay", 100_000, Way::Naive(Naive::Cql), None),
+    peer(
+        "kafka-connect-cql",
+        "current-state-replay",
+        100_000,
+        recipe("kafka-connect-cql", Does::WriteRecords),
+        Some(5.0),
+    ),
 ];
 
 impl Peer {

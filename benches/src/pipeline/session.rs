@@ -66,7 +66,6 @@ impl<'a> Session<'a> {
             if !has_floor && peers.is_empty() {
                 continue;
             }
-            self.make_inputs(stage).await.with_context(|| stage.name.to_owned())?;
             if has_floor {
                 self.against_floor(stage).await?;
             }
@@ -110,24 +109,31 @@ impl<'a> Session<'a> {
     /// The rounds of a stage, against its floor and its peers. `made` are inputs that will be there.
     fn plans(&self, stage: &'static Stage, made: &mut HashSet<(Content, u64)>) -> Vec<Plan> {
         let (has_floor, peers) = self.opponents(stage);
-        let ours = events(self.args, stage);
+        let ours = self.events(stage.events);
         let theirs = match stage.floor {
             Floor::Smaller { divisor, .. } => ours / divisor,
             _ => ours,
         };
-        let floor = has_floor.then_some((stage.name, theirs));
-        let names = floor.into_iter().chain(peers.iter().map(|peer| (peer.name, ours)));
-        let plan = |(name, theirs)| {
-            let rounds = self.rounds(stage);
+        let floor = has_floor.then_some((stage.name, stage.rounds, ours, theirs));
+        let of_peer = |peer: &&Peer| {
+            let events = self.events(peer.events);
+            (peer.name, peer.rounds, events, events)
+        };
+        let plan = |(name, rounds, ours, theirs)| {
+            let rounds = self.rounds(rounds);
             let made = if made.insert((stage.content, ours)) { ours } else { 0 };
             Plan { stage: stage.name, name, rounds: rounds.0 + rounds.1, ours, theirs, made }
         };
-        names.map(plan).collect()
+        floor.into_iter().chain(peers.iter().map(of_peer)).map(plan).collect()
     }
 
     /// Rounds that warm up, and rounds that count.
-    fn rounds(&self, stage: &Stage) -> (u32, u32) {
-        if self.args.tiny { (0, 1) } else { (1, self.args.rounds.unwrap_or(stage.rounds)) }
+    fn rounds(&self, usual: u32) -> (u32, u32) {
+        if self.args.tiny { (0, 1) } else { (1, self.args.rounds.unwrap_or(usual)) }
+    }
+
+    fn events(&self, usual: u64) -> u64 {
+        if self.args.tiny { TINY_EVENTS } else { self.args.events.unwrap_or(usual) }
     }
 
     /// Whether a stage is held against its floor, and against which peers.
@@ -136,35 +142,37 @@ impl<'a> Session<'a> {
         (self.args.against.contains(&Against::Floors), peers.collect())
     }
 
-    async fn make_inputs(&mut self, stage: &Stage) -> Result<()> {
-        let events = events(self.args, stage);
-        self.inputs.make(stage.content, events, stage.partitions, &self.folder).await?;
-        if let Floor::Smaller { divisor, partitions } = stage.floor {
-            self.inputs.make(stage.content, events / divisor, partitions, &self.folder).await?;
-        }
-        Ok(())
+    async fn make_input(&mut self, stage: &Stage, events: u64, partitions: i32) -> Result<()> {
+        let made = self.inputs.make(stage.content, events, partitions, &self.folder).await;
+        made.with_context(|| stage.name.to_owned())
     }
 
     async fn against_floor(&mut self, stage: &'static Stage) -> Result<()> {
-        let events = events(self.args, stage);
-        let input = self.inputs.get(stage.content, events, stage.partitions)?;
+        let events = self.events(stage.events);
+        self.make_input(stage, events, stage.partitions).await?;
         let smaller = match stage.floor {
-            Floor::Smaller { divisor, partitions } => {
-                Some(self.inputs.get(stage.content, events / divisor, partitions)?)
-            }
+            Floor::Smaller { divisor, partitions } => Some((events / divisor, partitions)),
             _ => None,
         };
+        if let Some((events, partitions)) = smaller {
+            self.make_input(stage, events, partitions).await?;
+        }
+        let get = |(events, partitions)| self.inputs.get(stage.content, events, partitions);
+        let smaller = smaller.map(get).transpose()?;
+        let input = self.inputs.get(stage.content, events, stage.partitions)?;
         let round = async |number| measure::round(stage, input, smaller, number).await;
-        let rounds = rounds(stage.name, self.rounds(stage), &mut self.number, round).await?;
+        let rounds = rounds(stage.name, self.rounds(stage.rounds), &mut self.number, round).await?;
         self.lines.extend(line(self.args, stage.name, || Line::of(stage, input.records, rounds))?);
         Ok(())
     }
 
     async fn against_peer(&mut self, stage: &'static Stage, peer: &'static Peer) -> Result<()> {
-        let input = self.inputs.get(stage.content, events(self.args, stage), stage.partitions)?;
+        let events = self.events(peer.events);
+        self.make_input(stage, events, stage.partitions).await?;
+        let input = self.inputs.get(stage.content, events, stage.partitions)?;
         peer.build(&self.folder).with_context(|| format!("build {}", peer.name))?;
         let round = async |number| peer.round(input, number).await;
-        let rounds = rounds(peer.name, self.rounds(stage), &mut self.number, round).await?;
+        let rounds = rounds(peer.name, self.rounds(peer.rounds), &mut self.number, round).await?;
         self.lines.extend(line(self.args, peer.name, || Line::of_peer(stage, peer, input.records, rounds))?);
         Ok(())
     }
@@ -175,7 +183,9 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         self.number += 1;
-        let input = self.inputs.get(stage.content, events(self.args, stage), stage.partitions)?;
+        let events = self.events(stage.events);
+        self.make_input(stage, events, stage.partitions).await?;
+        let input = self.inputs.get(stage.content, events, stage.partitions)?;
         let profiler = Profiler::new(stage.name, &self.root.join(PROFILES), &self.folder.join("profiles"))?;
         measure::of_ours(&Job::of(stage, input, self.number, "profile").with(&profiler)).await?;
         profiler.finish()?.iter().for_each(Profile::print);
@@ -202,23 +212,25 @@ impl<'a> Session<'a> {
         Ok(freshness)
     }
 
-    /// The table and the pictures that are kept.
-    pub fn write_down(&self, freshness: &Freshness) -> Result<()> {
-        let heading =
-            format!("`cargo xtask bench`, {}; medians of the rounds. {}", today(), room::machine()?);
+    /// The tables and the pictures that are kept, of what was measured.
+    pub fn write_down(&self, freshness: Option<&Freshness>) -> Result<()> {
         let file = self.root.join(TABLE);
-        report::write_table(&file, report::STAGES, &heading, &report::stages_table(&self.lines)?)?;
-        report::write_table(&file, report::FRESHNESS, &heading, &report::freshness_table(freshness))?;
+        let (peers, stages): (Vec<&Line>, Vec<&Line>) = self.lines.iter().partition(|line| line.is_of_peer());
+        for (against, table, lines) in [("floors", report::STAGES, stages), ("peers", report::PEERS, peers)] {
+            if !lines.is_empty() {
+                report::write_table(&file, table, &heading(against)?, &report::stages_table(&lines)?)?;
+            }
+        }
+        if let Some(freshness) = freshness {
+            let ages = report::freshness_table(freshness);
+            report::write_table(&file, report::FRESHNESS, &heading("floors")?, &ages)?;
+        }
         for line in &self.lines {
             let picture = format!("{}-{}.svg", line.stage, line.against);
             plot::write(&self.root.join(PLOTS).join(picture), line)?;
         }
         Ok(())
     }
-}
-
-fn events(args: &Args, stage: &Stage) -> u64 {
-    if args.tiny { TINY_EVENTS } else { args.events.unwrap_or(stage.events) }
 }
 
 /// Those that count; one before them warms up.
@@ -251,6 +263,8 @@ fn line(args: &Args, name: &str, of_rounds: impl FnOnce() -> Result<Line>) -> Re
     Ok(Some(line))
 }
 
-fn today() -> String {
-    chrono::Utc::now().format("%Y-%m-%d").to_string()
+/// How a table was made, when and on what.
+fn heading(against: &str) -> Result<String> {
+    let (today, machine) = (chrono::Utc::now().format("%Y-%m-%d"), room::machine()?);
+    Ok(format!("`cargo xtask bench --against {against}`, {today}; medians of the rounds. {machine}"))
 }
