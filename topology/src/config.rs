@@ -226,6 +226,9 @@ pub struct CurrentStateConfig {
     pub runtime: RuntimeSettings,
     /// Folder of the local stores.
     pub state_dir: String,
+    /// Claims kept in memory for their next events, in bytes, over all partitions of a process; when the changed ones
+    /// hold as much, the local store is given them.
+    pub claims_memory_bytes: usize,
     /// The CQL database.
     pub cql: CqlConfig,
     /// Where `/metrics` and `/health/*` are served.
@@ -236,7 +239,7 @@ impl Default for CurrentStateConfig {
     fn default() -> Self {
         Self {
             // A batch is held as claims, as rows and as statements at once: with these a process that catches up stays
-            // under 512 MB. Views are to be fresh: while the sink is busy a batch goes on growing anyway.
+            // under 512 MB (claims_memory_bytes included). Views are to be fresh: while the sink is busy a batch goes on growing anyway.
             runtime: RuntimeSettings {
                 max_batch_age_ms: 25,
                 max_batch_bytes: 24 * 1024 * 1024,
@@ -245,6 +248,7 @@ impl Default for CurrentStateConfig {
                 ..RuntimeSettings::default()
             },
             state_dir: ".claims/state".into(),
+            claims_memory_bytes: 96 * 1024 * 1024,
             cql: CqlConfig::default(),
             listen: "127.0.0.1:9101".into(),
         }

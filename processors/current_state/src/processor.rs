@@ -40,12 +40,8 @@ pub const REASON_SUPERSEDED: &str = "superseded";
 const MAX_KEPT_ENTRIES: usize = 8;
 /// About what a claim in a batch costs beside itself, in bytes: maps, places to delete, what the allocator adds.
 const OVERHEAD_BYTES: usize = 1_024;
-/// Claims kept in memory for their next events, in bytes, over all partitions: so many at least as the store was not given
-/// yet, and of those that it holds as many more as there is room for.
-const RECENT_CLAIMS_BYTES: usize = 48 * 1024 * 1024;
-/// The store is given the changed claims when they hold this much, in bytes, over all partitions; or
-/// sooner, see `partition.rs`.
-const UNSTORED_CLAIMS_BYTES: usize = 48 * 1024 * 1024;
+/// Claims kept in memory, in bytes, over all partitions, unless the configuration says otherwise.
+const CLAIMS_MEMORY_BYTES: usize = 96 * 1024 * 1024;
 
 /// What one batch writes of one claim: its last state in the batch.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,7 +80,7 @@ impl CurrentState {
         let (store, retried) = (store.into(), Retried::default());
         let (partitions, counts) = (HashMap::new(), Counts::default());
         let writer = StateWriter::default();
-        let (max_recent_bytes, max_unstored_bytes) = (RECENT_CLAIMS_BYTES, UNSTORED_CLAIMS_BYTES);
+        let (max_recent_bytes, max_unstored_bytes) = (CLAIMS_MEMORY_BYTES, CLAIMS_MEMORY_BYTES);
         Self {
             schemas,
             writer,
@@ -102,6 +98,12 @@ impl CurrentState {
     pub fn with_retried(mut self, retried: Retried) -> Self {
         self.retried = retried;
         self
+    }
+
+    /// The same, which keeps so much of claims in memory, in bytes, over all partitions: as much as the store was not given
+    /// yet, and of those that it holds as many more as there is room for.
+    pub fn with_claims_memory_bytes(self, bytes: usize) -> Self {
+        self.with_max_recent_bytes(bytes).with_max_unstored_bytes(bytes)
     }
 
     /// The same, which keeps so much, in bytes, of claims that no batch holds any more.

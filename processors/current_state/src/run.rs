@@ -123,7 +123,9 @@ async fn prepare(
         StatePublisher::new(config, schemas.state, session_timeout).map_err(CurrentStateError::Sink)?;
     let (store, retried) = (Arc::new(store), Retried::default());
     let lookup = RetriedLookup::new(config, Arc::clone(&store), retried.clone());
-    let processor = CurrentState::new(cache, store).with_retried(retried);
+    let processor = CurrentState::new(cache, store)
+        .with_retried(retried)
+        .with_claims_memory_bytes(settings.claims_memory_bytes);
     Ok((processor, CurrentStateSink::new(tables, publisher).with_retried(lookup), resolver))
 }
 

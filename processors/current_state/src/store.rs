@@ -25,7 +25,7 @@ const MAX_SLOTS: u32 = 64;
 /// Blocks of the store kept in memory, in bytes, over all partitions.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 /// Writes kept in memory before they go to disk, in bytes, over all partitions …
-const WRITE_BUFFERS_BYTES: u64 = 24 * 1024 * 1024;
+const WRITE_BUFFERS_BYTES: u64 = 48 * 1024 * 1024;
 /// … but for each partition at least this much …
 const MIN_WRITE_BUFFER_BYTES: u64 = 1024 * 1024;
 /// … and at most this much.

@@ -142,6 +142,7 @@ impl Config {
         found.unless(!self.current_state.state_dir.is_empty(), "current_state.state_dir", || {
             "must not be empty".into()
         });
+        found.positive("current_state.claims_memory_bytes", self.current_state.claims_memory_bytes as u64);
         let clickhouse = &self.analytics.clickhouse;
         found.url(
             "analytics.clickhouse.url",
