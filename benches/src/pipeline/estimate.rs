@@ -11,28 +11,28 @@ const INPUT_S_PER_MILLION: f64 = 60.0;
 const PREPARE_S_PER_MILLION: f64 = 15.0;
 /// Records per second of ours and of what it is held against on two cores, where no earlier run tells.
 const USUAL_PER_S: &[(&str, f64, f64)] = &[
-    ("ingest-ndjson", 80_000.0, 390_000.0),
-    ("ingest-csv", 80_000.0, 390_000.0),
-    ("ingest-http", 60_000.0, 80_000.0),
-    ("fold", 80_000.0, 330_000.0),
-    ("current-state-live", 3_000.0, 2_500.0),
-    ("current-state-replay", 5_000.0, 2_500.0),
-    ("analytics", 60_000.0, 70_000.0),
-    ("audit", 50_000.0, 190_000.0),
-    ("all-processors", 3_000.0, 5_000.0),
-    ("replay-growth", 60_000.0, 60_000.0),
-    ("partitions", 60_000.0, 60_000.0),
-    ("producer-perf-test", 80_000.0, 250_000.0),
-    ("consumer-perf-test", 80_000.0, 500_000.0),
-    ("kafka-streams", 80_000.0, 50_000.0),
-    ("kafka-streams-eos", 80_000.0, 30_000.0),
-    ("naive-clickhouse", 60_000.0, 60_000.0),
-    ("clickhouse-kafka-engine", 60_000.0, 14_000.0),
-    ("kafka-connect-clickhouse", 60_000.0, 20_000.0),
-    ("bytewax", 60_000.0, 30_000.0),
-    ("quixstreams", 60_000.0, 30_000.0),
-    ("naive-cql", 5_000.0, 5_000.0),
-    ("kafka-connect-cql", 5_000.0, 5_000.0),
+    ("ingest-ndjson", 430_000.0, 610_000.0),
+    ("ingest-csv", 350_000.0, 500_000.0),
+    ("ingest-http", 290_000.0, 330_000.0),
+    ("fold", 300_000.0, 1_200_000.0),
+    ("current-state-live", 2_000.0, 1_300.0),
+    ("current-state-replay", 6_900.0, 1_800.0),
+    ("analytics", 165_000.0, 225_000.0),
+    ("audit", 340_000.0, 800_000.0),
+    ("all-processors", 5_500.0, 5_400.0),
+    ("replay-growth", 165_000.0, 165_000.0),
+    ("partitions", 165_000.0, 165_000.0),
+    ("producer-perf-test", 430_000.0, 250_000.0),
+    ("consumer-perf-test", 300_000.0, 500_000.0),
+    ("kafka-streams", 300_000.0, 130_000.0),
+    ("kafka-streams-eos", 300_000.0, 50_000.0),
+    ("naive-clickhouse", 165_000.0, 165_000.0),
+    ("clickhouse-kafka-engine", 165_000.0, 14_000.0),
+    ("kafka-connect-clickhouse", 165_000.0, 20_000.0),
+    ("bytewax", 165_000.0, 30_000.0),
+    ("quixstreams", 165_000.0, 30_000.0),
+    ("naive-cql", 6_900.0, 5_000.0),
+    ("kafka-connect-cql", 6_900.0, 5_000.0),
 ];
 
 /// Rounds that are to be run.
@@ -99,7 +99,7 @@ mod tests {
             made: 500_000,
         };
         let usual = of(plan, &[]).as_secs_f64();
-        assert!((usual - 2.0 * (12.0 + 1e6 / 6e4 + 1e6 / 7e4 + 30.0) - 30.0).abs() < 0.01, "{usual}");
+        assert!((usual - 2.0 * (12.0 + 1e6 / 1.65e5 + 1e6 / 2.25e5 + 30.0) - 30.0).abs() < 0.01, "{usual}");
         // 120 records per second each.
         let earlier = [crate::report::tests::line(1.0)];
         let text = serde_json::to_string(&earlier).unwrap();

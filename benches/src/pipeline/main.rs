@@ -171,7 +171,7 @@ async fn run(args: &Args) -> Result<()> {
             println!("{:<22} {}", stage.name, stage.what);
         }
         println!(
-            "{FRESHNESS:<22} from an event's append in Kafka until it can be read, at half the load of all-processors"
+            "{FRESHNESS:<22} from an event's append in Kafka until it can be read, at half the load of current-state-live"
         );
         return Ok(());
     }
@@ -222,11 +222,12 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn no_stage_is_taken_for_a_command() {
+    fn stages_have_names_of_their_own() {
         let command = Args::command();
         command.clone().debug_assert();
         for stage in STAGES {
             assert!(command.find_subcommand(stage.name).is_none(), "{}", stage.name);
         }
+        assert!(Stage::named(session::FRESHNESS_STAGE).is_some());
     }
 }

@@ -100,6 +100,9 @@ const LIVE_BATCHES: Settings = &[("CLAIMS_CURRENT_STATE__RUNTIME__MAX_BATCH_RECO
 /// run.
 const LONG_EVENTS: u64 = 2_000_000;
 
+/// Of stages with whole claims into CQL, which is the slowest of the services.
+const CQL_EVENTS: u64 = 60_000;
+
 const ALL_PROCESSORS: &[&str] = &["current-state", "analytics", "audit"];
 
 const fn stage(name: &'static str, what: &'static str, ours: Ours, floor: Floor, goal: f64) -> Stage {
@@ -155,8 +158,9 @@ pub const STAGES: &[Stage] = &[
     },
     Stage {
         content: Content::Live,
-        // Of 5 events each: 5,000 claims and more in each of 6 partitions.
-        events: 155_000,
+        // Of 5 events each: 5,000 claims and more in each partition.
+        events: 52_000,
+        partitions: 2,
         settings: LIVE_BATCHES,
         ..stage(
             "current-state-live",
@@ -167,7 +171,7 @@ pub const STAGES: &[Stage] = &[
         )
     },
     Stage {
-        events: 100_000,
+        events: CQL_EVENTS,
         ..stage(
             "current-state-replay",
             "current-state → CQL and state topic, a claim's events together",
@@ -198,7 +202,7 @@ pub const STAGES: &[Stage] = &[
         )
     },
     Stage {
-        events: 100_000,
+        events: CQL_EVENTS,
         ..stage(
             "all-processors",
             "all processors at once",
