@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use xtask::services::{self, ModeArgs};
+use xtask::services::{self, ModeArgs, RunLength};
 
 use crate::demo::build;
 
@@ -18,7 +18,7 @@ const WORDS: &[&str] = &["--help", "-h", "--list", "scaling"];
 pub fn run(mode: ModeArgs, arguments: &[String]) -> Result<bool> {
     let asks = |wanted: &[&str]| arguments.iter().any(|argument| wanted.contains(&argument.as_str()));
     if !asks(WORDS) {
-        services::up(mode)?;
+        services::up(mode, if asks(&[TINY]) { RunLength::Short } else { RunLength::Long })?;
     }
     // Of programs for production only the two that are needed: each is optimised as a whole, for minutes.
     let targets: &[&str] =

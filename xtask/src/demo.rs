@@ -4,13 +4,13 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use xtask::services::{self, ModeArgs};
+use xtask::services::{self, ModeArgs, RunLength};
 
 /// Runs the demo with these arguments; whether every view agreed. The services stay up, to be looked at.
 pub fn run(mode: ModeArgs, arguments: &[String]) -> Result<bool> {
     let only_help = arguments.iter().any(|argument| argument == "--help" || argument == "-h");
     if !only_help {
-        services::up(mode)?;
+        services::up(mode, RunLength::Short)?;
     }
     // The whole workspace, as `cargo xtask test` builds it: a selection of packages would be another selection of
     // their dependencies' features, and build those anew.

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use xtask::services::{self, ModeArgs, Service};
+use xtask::services::{self, ModeArgs, RunLength, Service};
 
 /// Services, the demo and the tests of this workspace.
 #[derive(Debug, Parser)]
@@ -100,7 +100,7 @@ enum Task {
 
 fn run(cli: Cli) -> Result<bool> {
     match cli.task {
-        Task::Up => services::up(cli.mode).map(|_| true),
+        Task::Up => services::up(cli.mode, RunLength::Short).map(|_| true),
         Task::Status { json } => services::status(cli.mode, json),
         Task::Logs { service, follow, lines } => {
             services::logs(cli.mode, service, lines, follow).map(|()| true)

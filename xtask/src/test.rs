@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use xtask::services::{self, ModeArgs};
+use xtask::services::{self, ModeArgs, RunLength};
 
 use crate::{bench, faults};
 
@@ -28,7 +28,7 @@ const PHASES: &[Phase] = &[
 /// Runs all phases up to the first that fails, the benchmark at a tiny size, and a few rounds of the fault suite. Services that were not running before are stopped at the end.
 pub fn run(mode: ModeArgs) -> Result<bool> {
     let begin = Instant::now();
-    let started = services::up(mode)?;
+    let started = services::up(mode, RunLength::Short)?;
     let mut times = vec![("services", begin.elapsed())];
     let outcome = run_phases(&mut times).and_then(|green| Ok(green && run_benchmark(&mut times)?));
     if !started.is_empty() {

@@ -4,7 +4,7 @@
 use crate::demo;
 use anyhow::{Context, Result, bail, ensure};
 use std::{fs, path::Path, process::Command};
-use xtask::services::{self, ModeArgs};
+use xtask::services::{self, ModeArgs, RunLength};
 
 /// Sources and target folder of both builds. They are kept: a second run builds little. The folder is one of their own:
 /// Cargo takes a package for the same in whatever checkout it lies, and goes by the times of files, so that with a shared
@@ -153,7 +153,7 @@ const GROWTH: [(&str, &[(&str, &str)]); 15] = [
 /// Builds `claims` as of `revision` and a newer one, and runs the check of `dev/verifier` with both. The services stay
 /// up.
 pub fn run(mode: ModeArgs, revision: &str, arguments: &[String]) -> Result<bool> {
-    services::up(mode)?;
+    services::up(mode, RunLength::Short)?;
     let older = build_claims("older", revision, |_| Ok(()))?;
     let newer = build_claims("newer", "HEAD", grow)?;
     if !demo::build(&["--bin", "claims-upgrade"])? {

@@ -11,7 +11,11 @@ use super::{
 use anyhow::{Context, Result, bail, ensure};
 use claims_runtime::OwnedRecord;
 use claims_schemas::SchemaCache;
-use claims_verifier::{namespace::Namespace, pipeline::Pipeline, ports};
+use claims_verifier::{
+    namespace::{Namespace, clickhouse_client},
+    pipeline::Pipeline,
+    ports,
+};
 use rdkafka::{
     ClientContext, Message,
     message::{DeliveryResult, Timestamp},
@@ -32,9 +36,9 @@ const PROCESSORS: [&str; 3] = ["current-state", "analytics", "audit"];
 /// So many events a second are looked for in the views.
 const PROBES_PER_S: u64 = 10;
 /// Between two looks for one of them in CQL …
-const CQL_LOOK_INTERVAL: Duration = Duration::from_millis(4);
-/// … and for all that are missing in ClickHouse.
-const CLICKHOUSE_LOOK_INTERVAL: Duration = Duration::from_millis(20);
+const CQL_LOOK_INTERVAL: Duration = Duration::from_millis(10);
+/// … and for all that are missing in ClickHouse, where each look costs more.
+const CLICKHOUSE_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// An event must be readable within this time.
 const LIMIT: Duration = Duration::from_secs(60);
 const READY_LIMIT: Duration = Duration::from_secs(120);
@@ -181,7 +185,7 @@ fn append(
     probes: mpsc::UnboundedSender<Probe>,
 ) -> Result<()> {
     let Load { rate_per_s, warm_up, .. } = load;
-    client.set("linger.ms", "1").set("enable.idempotence", "true").set("compression.type", "lz4");
+    client.set("linger.ms", "5").set("enable.idempotence", "true").set("compression.type", "lz4");
     let refused = Arc::new(AtomicU64::new(0));
     let context = Appended { probes, refused: Arc::clone(&refused) };
     let producer: ThreadedProducer<Appended> = client.create_with_context(context)?;
@@ -262,6 +266,7 @@ async fn watch_clickhouse(
     namespace: &Namespace,
     mut probes: mpsc::UnboundedReceiver<Probe>,
 ) -> Result<Vec<f64>> {
+    let client = clickhouse_client()?;
     let (mut missing, mut ages, mut is_over) = (Vec::<(Instant, Probe)>::new(), Vec::new(), false);
     while !(is_over && missing.is_empty()) {
         loop {
@@ -275,7 +280,7 @@ async fn watch_clickhouse(
             }
         }
         if !missing.is_empty() {
-            let found = in_clickhouse(namespace, &missing).await?;
+            let found = in_clickhouse(namespace, &client, &missing).await?;
             missing.retain(|(_, probe)| {
                 let is_there = found.contains(&key(probe));
                 if is_there {
@@ -296,7 +301,11 @@ fn key(probe: &Probe) -> String {
     format!("{}\t{}\t{}", probe.tenant_id, probe.claim_id, probe.version)
 }
 
-async fn in_clickhouse(namespace: &Namespace, missing: &[(Instant, Probe)]) -> Result<HashSet<String>> {
+async fn in_clickhouse(
+    namespace: &Namespace,
+    client: &reqwest::Client,
+    missing: &[(Instant, Probe)],
+) -> Result<HashSet<String>> {
     let keys: Vec<String> = missing
         .iter()
         .map(|(_, probe)| format!("('{}','{}',{})", probe.tenant_id, probe.claim_id, probe.version))
@@ -306,7 +315,7 @@ async fn in_clickhouse(namespace: &Namespace, missing: &[(Instant, Probe)]) -> R
         namespace.name,
         keys.join(",")
     );
-    Ok(namespace.clickhouse_sql(&sql).await?.lines().map(str::to_owned).collect())
+    Ok(namespace.clickhouse_sql_by(client, &sql).await?.lines().map(str::to_owned).collect())
 }
 
 fn ages(mut ages_ms: Vec<f64>) -> Result<Ages> {

@@ -27,6 +27,15 @@ const TUNABLES: [(&str, &str); 8] = [
     ("topic.metadata.refresh.interval.ms", "5000"),
 ];
 
+/// The broker may wait for a so manieth part of what a batch may …
+const FETCH_WAITS_IN_BATCH_AGE: u64 = 10;
+/// … unless that is hardly anything …
+const MIN_FETCH_WAIT_MS: u64 = 10;
+/// … and librdkafka's default at most, on which its own timeouts go.
+const MAX_FETCH_WAIT_MS: u64 = 500;
+/// As much is always worth an answer.
+const PATIENT_FETCH_BYTES: u64 = 64 * 1024;
+
 /// What the runtime's promises rest on.
 const FIXED: [(&str, &str); 5] = [
     ("enable.auto.commit", "false"),
@@ -127,6 +136,16 @@ pub(crate) fn answer_assignment(
     }
 }
 
+/// How long the broker may gather records before it answers. Batches that wait for a second have no use for an answer every
+/// few milliseconds, which at moderate rates costs the broker and us more than the records themselves.
+fn patience(max_batch_age_ms: u64) -> Option<[(&'static str, String); 2]> {
+    let wait_ms = (max_batch_age_ms / FETCH_WAITS_IN_BATCH_AGE).min(MAX_FETCH_WAIT_MS);
+    let pays = wait_ms >= MIN_FETCH_WAIT_MS;
+    pays.then(|| {
+        [("fetch.wait.max.ms", wait_ms.to_string()), ("fetch.min.bytes", PATIENT_FETCH_BYTES.to_string())]
+    })
+}
+
 /// A consumer that wakes the mailbox when there is something to poll.
 pub(crate) fn consumer(
     config: &StageConfig,
@@ -134,6 +153,8 @@ pub(crate) fn consumer(
 ) -> KafkaResult<Arc<KafkaConsumer>> {
     let mut client = ClientConfig::new();
     client.extend(TUNABLES.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let patience = patience(config.settings.max_batch_age_ms);
+    client.extend(patience.into_iter().flatten().map(|(name, value)| (name.to_owned(), value)));
     if let Some(id) = &config.settings.instance_id {
         client.set("group.instance.id", id);
     }
@@ -255,4 +276,17 @@ pub(crate) fn removed_help(topic: &str, processor: &str, partition: i32, needed:
          that leaves of the views. If all there is was made from {low} on in the first place, and only the state of this \
          process is missing, `claims replay {processor} --shift 0 --accept-log-start` goes on where it is"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_broker_gathers_records_only_for_batches_that_wait_for_long() {
+        let wait = |age_ms| patience(age_ms).map(|properties| properties.map(|(_, value)| value));
+        assert_eq!(wait(25), None);
+        assert_eq!(wait(1_000), Some(["100".to_owned(), "65536".to_owned()]));
+        assert_eq!(wait(60_000), Some(["500".to_owned(), "65536".to_owned()]));
+    }
 }

@@ -70,6 +70,15 @@ impl ModeArgs {
     }
 }
 
+/// How long the services are going to work, which decides how the CQL server's code is compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunLength {
+    /// Minutes, of tests or of the demo: good code at once.
+    Short,
+    /// Long enough for the best code, as in production.
+    Long,
+}
+
 /// Held while services are started, stopped or wiped: two such commands at once wait for each other.
 fn exclusive(layout: &Layout) -> Result<fs::File> {
     let path = layout.lock_file();
@@ -85,13 +94,13 @@ fn exclusive(layout: &Layout) -> Result<fs::File> {
 }
 
 /// Starts the services and waits until they answer. Returns what was started here.
-pub fn up(mode: ModeArgs) -> Result<Vec<Service>> {
+pub fn up(mode: ModeArgs, run_length: RunLength) -> Result<Vec<Service>> {
     let layout = Layout::discover()?;
     let _lock = exclusive(&layout)?;
     if mode.use_docker()? {
         return docker::up(&layout);
     }
-    native::up(&layout, Ports::from_env()?)
+    native::up(&layout, Ports::from_env()?, run_length)
 }
 
 /// Stops the services; data stays.

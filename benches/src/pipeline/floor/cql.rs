@@ -1,15 +1,16 @@
-//! Consume, and write one ready row per event and view with the `scylla` driver.
+//! Consume, and write one ready row per event and view with the `scylla` driver, as many rows a request as ours.
 
 use super::{pump, records};
 use anyhow::{Context, Result};
 use claims_current_state::{
     ClaimWrite, CurrentState,
     cql::{
+        packing::{self, Request},
         rows::{ClaimRow, ListRow, Op, TimelineRow},
         sink::CqlSink,
         statements::Statements,
     },
-    places::{Place, places},
+    places::{Place, places, shard},
     store::{StateStore, StoreIdentity},
 };
 use claims_runtime::{OwnedRecord, Processor, Rows};
@@ -17,10 +18,13 @@ use claims_schemas::SchemaCache;
 use claims_topology::config::CqlConfig;
 use claims_verifier::namespace::{Namespace, REQUEST_TIMEOUT};
 use futures::{StreamExt, stream::FuturesUnordered};
-use scylla::client::session::Session;
-use std::{ops::Range, sync::Arc};
+use scylla::{
+    client::session::Session,
+    statement::batch::{Batch, BatchType},
+};
+use std::{collections::HashMap, ops::Range, sync::Arc};
 
-/// Statements under way; more gain nothing.
+/// Requests under way; more gain nothing.
 const IN_FLIGHT: usize = 256;
 /// Few enough that batches overlap with reading, many enough that their ends don't count.
 const BATCH_RECORDS: usize = 5_000;
@@ -84,13 +88,13 @@ async fn write(
     range: Range<usize>,
 ) -> Result<()> {
     let mut under_way = FuturesUnordered::new();
-    for (write, places) in changes.get(range).context("more records than rows")? {
-        for op in ops(write, places) {
-            if under_way.len() >= IN_FLIGHT {
-                under_way.next().await.transpose()?;
-            }
-            under_way.push(execute(session, statements, op));
+    let changes = changes.get(range).context("more records than rows")?;
+    // There is one node, which coordinates them all.
+    for request in packing::pack(requests(changes), |_| ()) {
+        if under_way.len() >= IN_FLIGHT {
+            under_way.next().await.transpose()?;
         }
+        under_way.push(execute(session, statements, request.ops));
     }
     while let Some(written) = under_way.next().await {
         written?;
@@ -98,15 +102,30 @@ async fn write(
     Ok(())
 }
 
-/// The row of the claim, of the event in its timeline, and of every list.
-fn ops<'a>(write: &'a ClaimWrite, places: &'a [Place]) -> Vec<Op<'a>> {
-    let mut ops = vec![Op::Claim(Box::new(ClaimRow::of(write)))];
-    ops.extend(write.timeline.iter().map(|entry| Op::Timeline(TimelineRow::of(write, entry))));
-    ops.extend(places.iter().map(|place| Op::List(place.view, Box::new(ListRow::of(write, place)))));
-    ops
+/// By partition, as ours: the rows of a claim with those of its events in its timeline, and the rows of each list.
+fn requests(changes: &[Change]) -> Vec<Request<Op<'_>>> {
+    let (mut requests, mut lists) = (Vec::with_capacity(changes.len() * 3), HashMap::<_, Vec<_>>::new());
+    for (write, places) in changes {
+        let mut ops = vec![Op::Claim(Box::new(ClaimRow::of(write)))];
+        ops.extend(write.timeline.iter().map(|entry| Op::Timeline(TimelineRow::of(write, entry))));
+        packing::push_partition(&mut requests, ops, Op::approximate_bytes);
+        let state = &write.claim.state;
+        for place in places {
+            let list = (place.view, state.tenant_id.as_str(), place.key.as_str(), place.bucket().0);
+            let row = Op::List(place.view, Box::new(ListRow::of(write, place)));
+            lists.entry((list, shard(&state.claim_id))).or_default().push(row);
+        }
+    }
+    for ops in lists.into_values() {
+        packing::push_partition(&mut requests, ops, Op::approximate_bytes);
+    }
+    requests
 }
 
-async fn execute(session: &Session, statements: &Statements, op: Op<'_>) -> Result<()> {
-    session.execute_unpaged(statements.of(&op), &op).await?;
+async fn execute(session: &Session, statements: &Statements, ops: Vec<Op<'_>>) -> Result<()> {
+    let mut batch = Batch::new(BatchType::Unlogged);
+    batch.set_is_idempotent(true);
+    ops.iter().for_each(|op| batch.append_statement(statements.of(op).clone()));
+    session.batch(&batch, &ops).await?;
     Ok(())
 }

@@ -34,7 +34,7 @@ pub struct Request<O> {
 
 impl<O> Request<O> {
     /// Statements of one partition, [`MAX_STATEMENTS`] at most, of so many bytes by estimate.
-    pub fn of_one_partition(ops: Vec<O>, bytes: usize, notes: Vec<Fingerprint>) -> Self {
+    fn of_one_partition(ops: Vec<O>, bytes: usize, notes: Vec<Fingerprint>) -> Self {
         Self { ops, notes, bytes, partitions: 1 }
     }
 
@@ -49,6 +49,25 @@ impl<O> Request<O> {
         self.notes.append(&mut other.notes);
         self.bytes += other.bytes;
         self.partitions += other.partitions;
+    }
+}
+
+/// Adds the statements of one partition, in requests of [`MAX_STATEMENTS`] at most. `bytes` estimates a statement's.
+pub fn push_partition<O>(requests: &mut Vec<Request<O>>, ops: Vec<O>, bytes: impl Fn(&O) -> usize) {
+    let mut push = |ops: Vec<O>| {
+        let bytes = ops.iter().map(&bytes).sum();
+        requests.push(Request::of_one_partition(ops, bytes, Vec::new()));
+    };
+    if ops.len() <= MAX_STATEMENTS {
+        return push(ops);
+    }
+    let mut ops = ops.into_iter();
+    loop {
+        let some: Vec<_> = ops.by_ref().take(MAX_STATEMENTS).collect();
+        if some.is_empty() {
+            return;
+        }
+        push(some);
     }
 }
 

@@ -102,7 +102,7 @@ impl CqlSink {
         let mut notes: HashMap<(ListView, &str, &str), Notes<'a>> = HashMap::new();
         let known = self.known_partitions.lock().unwrap_or_else(PoisonError::into_inner);
         for (write, now) in writes.iter().zip(now) {
-            push_chunks(&mut requests, claim_ops(write));
+            packing::push_partition(&mut requests, claim_ops(write), Op::approximate_bytes);
             let state = &write.claim.state;
             let tenant = state.tenant_id.as_str();
             let shard = shard(&state.claim_id);
@@ -129,11 +129,13 @@ impl CqlSink {
             }
         }
         drop(known);
-        lists.into_values().for_each(|ops| push_chunks(&mut requests, ops));
+        for ops in lists.into_values() {
+            packing::push_partition(&mut requests, ops, Op::approximate_bytes);
+        }
         for ((view, tenant, key), partitions) in notes {
             let (places, ops): (Vec<_>, Vec<_>) = partitions.into_iter().unzip();
             let before = requests.len();
-            push_chunks(&mut requests, ops);
+            packing::push_partition(&mut requests, ops, Op::approximate_bytes);
             for (request, places) in requests[before..].iter_mut().zip(places.chunks(MAX_STATEMENTS)) {
                 request.notes = places
                     .iter()
@@ -215,24 +217,6 @@ fn claim_ops(write: &ClaimWrite) -> Vec<Op<'_>> {
     }
     ops.extend(write.timeline.iter().map(|entry| Op::Timeline(TimelineRow::of(write, entry))));
     ops
-}
-
-fn push_chunks<'a>(requests: &mut Vec<Request<Op<'a>>>, ops: Vec<Op<'a>>) {
-    let mut push = |chunk: Vec<Op<'a>>| {
-        let bytes = chunk.iter().map(Op::approximate_bytes).sum();
-        requests.push(Request::of_one_partition(chunk, bytes, Vec::new()));
-    };
-    if ops.len() <= MAX_STATEMENTS {
-        return push(ops);
-    }
-    let mut ops = ops.into_iter();
-    loop {
-        let chunk: Vec<_> = ops.by_ref().take(MAX_STATEMENTS).collect();
-        if chunk.is_empty() {
-            return;
-        }
-        push(chunk);
-    }
 }
 
 /// Two keys with one fingerprint are not to be expected, and a set of them stays small.

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context, Result};
 
 use super::{Context as Native, java};
+use crate::services::RunLength;
 
 /// Packages that Cassandra 5 needs opened on Java 17 (its `jvm17-server.options`).
 const OPENED: &[&str] = &[
@@ -50,6 +51,10 @@ commitlog_sync_period: 10s
 commitlog_compression:
   - class_name: LZ4Compressor";
 
+/// The second compiler takes a core for the first minutes, just while a test or the demo is at work, and what it gains
+/// comes after.
+pub const FIRST_COMPILER_ALONE: &str = "-XX:TieredStopAtLevel=1";
+
 /// The command that starts the node.
 pub fn command(native: &Native) -> Result<Command> {
     let data = native.layout.data("cassandra");
@@ -74,9 +79,8 @@ pub fn command(native: &Native) -> Result<Command> {
     let mut command = java(&native.layout, "cassandra")?;
     command
         .current_dir(&data)
-        // The first compiler alone: the second one takes a core for the first minutes, just while a test or the demo
-        // is at work, and what it gains comes after.
-        .args(["-Xms768m", "-Xmx768m", "-Xss512k", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xmn224m"])
+        .args((native.run_length == RunLength::Short).then_some(FIRST_COMPILER_ALONE))
+        .args(["-Xms768m", "-Xmx768m", "-Xss512k", "-XX:+UseSerialGC", "-Xmn224m"])
         .args(["-XX:MaxDirectMemorySize=192m", "-XX:+ExitOnOutOfMemoryError"])
         .arg(format!("-javaagent:{}", agent.display()))
         .arg("-Djdk.attach.allowAttachSelf=true")

@@ -15,7 +15,7 @@ use crate::services::layout::{Layout, Ports};
 use crate::services::lock::Lock;
 use crate::services::probe::Probe;
 use crate::services::process::{Record, start, stop};
-use crate::services::{Service, download, tools};
+use crate::services::{RunLength, Service, download, tools};
 
 /// Brokers in the cluster.
 pub const BROKERS: u8 = 3;
@@ -83,6 +83,7 @@ impl Cluster {
                 ports: Ports::shifted(offset)?,
                 lock,
                 has_periodic_commit_log: AtomicBool::default(),
+                run_length: RunLength::Short,
             },
         };
         // The last of all ports, so that none wraps.

@@ -19,7 +19,7 @@ use super::layout::{Layout, PORT_OFFSET_ENV, Ports};
 use super::lock::Lock;
 use super::probe::{Probe, holder, is_taken};
 use super::process::{Record, resident_bytes, start, stop};
-use super::{Service, download, logs, tools};
+use super::{RunLength, Service, download, logs, tools};
 
 /// How long a service may take until it answers, while the machine may be compiling.
 const READY_TIMEOUT: Duration = Duration::from_secs(180);
@@ -41,6 +41,7 @@ pub struct Context {
     lock: Lock,
     /// Whether the CQL server acknowledges writes that are not on disk yet. Only the fault suite wants that.
     has_periodic_commit_log: AtomicBool,
+    run_length: RunLength,
 }
 
 impl Context {
@@ -84,9 +85,15 @@ fn probe_of(service: Service) -> Probe {
 }
 
 /// Starts what does not run yet and waits until every service answers. Returns the services it started.
-pub fn up(layout: &Layout, ports: Ports) -> Result<Vec<Service>> {
+/// For a long run a CQL server that was started for a short one is started again.
+pub fn up(layout: &Layout, ports: Ports, run_length: RunLength) -> Result<Vec<Service>> {
     let begin = Instant::now();
     refuse_other_ports(layout, &ports)?;
+    if run_length == RunLength::Long
+        && running(layout, Service::Cassandra).is_some_and(|it| is_for_short_runs(&it))
+    {
+        down_started(layout, &[Service::Cassandra])?;
+    }
     tools::require_platform()?;
     tools::require_java()?;
     download::ensure(layout)?;
@@ -95,6 +102,7 @@ pub fn up(layout: &Layout, ports: Ports) -> Result<Vec<Service>> {
         ports,
         lock: Lock::load(layout)?,
         has_periodic_commit_log: AtomicBool::default(),
+        run_length,
     };
     let context = &context;
     let results: Vec<(Service, Result<bool>)> = std::thread::scope(|scope| {
@@ -146,6 +154,12 @@ fn refuse_other_ports(layout: &Layout, ports: &Ports) -> Result<()> {
 
 fn running(layout: &Layout, service: Service) -> Option<Record> {
     Record::load(&layout.run_file(service.name())).filter(Record::is_alive)
+}
+
+/// By its command line.
+fn is_for_short_runs(cassandra: &Record) -> bool {
+    let command = fs::read_to_string(format!("/proc/{}/cmdline", cassandra.pid)).unwrap_or_default();
+    command.split('\0').any(|argument| argument == cassandra::FIRST_COMPILER_ALONE)
 }
 
 /// Starts one service unless it runs, and waits until it answers. Returns whether it was started here.
