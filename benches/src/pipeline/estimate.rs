@@ -6,22 +6,22 @@ use std::time::Duration;
 /// Around every run: removing what the last one left, topics and schemas, starting, verifying.
 const AROUND_RUN: Duration = Duration::from_secs(6);
 /// Making an input, and preparing and checking what is compared with it, in seconds per million events.
-const INPUT_S_PER_MILLION: f64 = 60.0;
+const INPUT_S_PER_MILLION: f64 = 12.0;
 /// A floor's or a peer's preparation, and the comparison with the model, in seconds per million events.
-const PREPARE_S_PER_MILLION: f64 = 15.0;
+const PREPARE_S_PER_MILLION: f64 = 4.0;
 /// Records per second of ours and of what it is held against on two cores, where no earlier run tells.
 const USUAL_PER_S: &[(&str, f64, f64)] = &[
     ("ingest-ndjson", 430_000.0, 610_000.0),
     ("ingest-csv", 350_000.0, 500_000.0),
     ("ingest-http", 290_000.0, 330_000.0),
     ("fold", 300_000.0, 1_200_000.0),
-    ("current-state-live", 2_000.0, 1_300.0),
-    ("current-state-replay", 6_900.0, 1_800.0),
+    ("current-state-live", 2_500.0, 2_900.0),
+    ("current-state-replay", 7_000.0, 4_400.0),
     ("analytics", 165_000.0, 225_000.0),
     ("audit", 340_000.0, 800_000.0),
-    ("all-processors", 5_500.0, 5_400.0),
-    ("replay-growth", 165_000.0, 165_000.0),
-    ("partitions", 165_000.0, 165_000.0),
+    ("all-processors", 7_200.0, 8_000.0),
+    ("replay-growth", 220_000.0, 217_000.0),
+    ("partitions", 150_000.0, 200_000.0),
     ("producer-perf-test", 430_000.0, 250_000.0),
     ("consumer-perf-test", 300_000.0, 500_000.0),
     ("kafka-streams", 300_000.0, 130_000.0),
@@ -31,8 +31,8 @@ const USUAL_PER_S: &[(&str, f64, f64)] = &[
     ("kafka-connect-clickhouse", 165_000.0, 20_000.0),
     ("bytewax", 165_000.0, 30_000.0),
     ("quixstreams", 165_000.0, 30_000.0),
-    ("naive-cql", 6_900.0, 5_000.0),
-    ("kafka-connect-cql", 6_900.0, 5_000.0),
+    ("naive-cql", 8_500.0, 7_000.0),
+    ("kafka-connect-cql", 7_300.0, 4_000.0),
 ];
 
 /// Rounds that are to be run.
@@ -99,12 +99,12 @@ mod tests {
             made: 500_000,
         };
         let usual = of(plan, &[]).as_secs_f64();
-        assert!((usual - 2.0 * (12.0 + 1e6 / 1.65e5 + 1e6 / 2.25e5 + 30.0) - 30.0).abs() < 0.01, "{usual}");
+        assert!((usual - 2.0 * (12.0 + 1e6 / 1.65e5 + 1e6 / 2.25e5 + 8.0) - 6.0).abs() < 0.01, "{usual}");
         // 120 records per second each.
         let earlier = [crate::report::tests::line(1.0)];
         let text = serde_json::to_string(&earlier).unwrap();
         let slow = of(plan, &serde_json::from_str::<Vec<Earlier>>(&text).unwrap()).as_secs_f64();
-        assert!((slow - 2.0 * (12.0 + 2e6 / 120.0 + 30.0) - 30.0).abs() < 0.01, "{slow}");
+        assert!((slow - 2.0 * (12.0 + 2e6 / 120.0 + 8.0) - 6.0).abs() < 0.01, "{slow}");
         assert_eq!(minutes(Duration::from_secs(20)), "less than a minute");
         assert_eq!(minutes(Duration::from_secs(3_540)), "59 minutes");
     }

@@ -226,6 +226,7 @@ pub const STAGES: &[Stage] = &[
     },
     Stage {
         content: Content::Bulk,
+        events: LONG_EVENTS,
         partitions: 64,
         max_cpu_ratio: Some(1.2),
         ..stage(
