@@ -24,6 +24,8 @@ pub const PROCESSORS: [&str; 3] = ["current-state", "analytics", "audit"];
 
 /// A processor must have flushed, committed and gone this long after SIGTERM.
 pub const SHUTDOWN_LIMIT: Duration = Duration::from_secs(10);
+/// A process that was just started, on a machine busy with starting others, is given so long before it is told to stop.
+const START_LIMIT: Duration = Duration::from_secs(5);
 
 /// The command `claims`, pointed at one namespace.
 #[derive(Debug, Clone)]
@@ -297,9 +299,13 @@ impl Running {
         Ok(())
     }
 
-    /// SIGTERM, and its exit status; an error if it takes longer than [`SHUTDOWN_LIMIT`].
+    /// SIGTERM, as soon as the process catches it, and its exit status; an error if it takes longer than [`SHUTDOWN_LIMIT`].
     pub async fn stop(mut self) -> Result<ExitStatus> {
         self.check()?;
+        let asked = Instant::now();
+        while !catches_sigterm(self.child.id()) && asked.elapsed() < START_LIMIT {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         self.signal(Signal::SIGTERM)?;
         let start = Instant::now();
         loop {
@@ -320,6 +326,14 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether a process has come so far as to catch SIGTERM: until then it ends by the signal itself.
+fn catches_sigterm(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default();
+    caught & (1 << (Signal::SIGTERM as u32 - 1)) != 0
 }
 
 fn peak_rss_kib(pid: u32) -> Option<u64> {
@@ -377,5 +391,25 @@ mod tests {
         assert!(!Path::new(&format!("/proc/{pid}")).exists());
         let few = OutputLines::of(Command::new("seq").arg("2")).unwrap();
         assert_eq!(few.count(), 2);
+    }
+
+    #[test]
+    fn a_process_is_seen_to_catch_the_signal() {
+        let mut deaf = Command::new("sleep").arg("60").spawn().unwrap();
+        assert!(!catches_sigterm(deaf.id()));
+        deaf.kill().unwrap();
+        deaf.wait().unwrap();
+        let mut child = Command::new("sh")
+            .args(["-c", "trap 'exit 0' TERM; read _"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let begun = Instant::now();
+        while !catches_sigterm(child.id()) {
+            assert!(begun.elapsed() < START_LIMIT);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(child.stdin.take());
+        child.wait().unwrap();
     }
 }

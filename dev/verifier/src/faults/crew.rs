@@ -6,8 +6,6 @@ use claims_verifier::pipeline::{Pipeline, Running};
 use nix::sys::signal::Signal;
 use std::{
     collections::BTreeMap,
-    os::unix::process::ExitStatusExt,
-    process::ExitStatus,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -150,7 +148,7 @@ impl Crew {
         self.lock().workers.contains_key(&who)
     }
 
-    /// SIGTERM; it must end with exit code 0 in time, unless it hadn't begun yet, and is not started again.
+    /// SIGTERM; it must end with exit code 0 in time, and is not started again.
     pub async fn stop(&self, who: Who) -> Result<()> {
         let worker = self.lock().workers.remove(&who).context("no such process")?;
         let Some(mut running) = worker.running else { return Ok(()) };
@@ -158,9 +156,8 @@ impl Crew {
         self.note_peak(who.0, peak);
         let log = running.log.clone();
         let status = running.stop().await.with_context(|| format!("see {}", log.display()))?;
-        let has_begun = std::fs::metadata(&log).is_ok_and(|log| log.len() > 0);
         ensure!(
-            is_orderly(status, has_begun),
+            status.success(),
             "{} ended with {status} after SIGTERM; see {}",
             who.0.name(),
             log.display()
@@ -242,25 +239,5 @@ impl Crew {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A process that was told to stop before its first line of code, on a machine busy with starting others, ends by the signal
-/// itself. One that had begun must see to its end.
-fn is_orderly(status: ExitStatus, has_begun: bool) -> bool {
-    status.success() || (!has_begun && status.signal() == Some(Signal::SIGTERM as i32))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_process_that_had_not_begun_may_end_by_the_signal() {
-        let (by_signal, by_exit) = (ExitStatus::from_raw(Signal::SIGTERM as i32), ExitStatus::from_raw(0));
-        assert!(is_orderly(by_exit, true) && is_orderly(by_exit, false));
-        assert!(is_orderly(by_signal, false) && !is_orderly(by_signal, true));
-        assert!(!is_orderly(ExitStatus::from_raw(1 << 8), false));
-        assert!(!is_orderly(ExitStatus::from_raw(Signal::SIGSEGV as i32), false));
     }
 }
