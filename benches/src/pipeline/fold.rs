@@ -64,7 +64,8 @@ pub async fn run(args: &PlaceArgs) -> Result<()> {
     let stage = kafka::stage_config(&config, NAME, &settings);
     let (_trigger, shutdown) = Shutdown::new();
     println!("{READY}");
-    let processor = CurrentState::new(schemas, store);
+    let processor =
+        CurrentState::new(schemas, store).with_claims_memory_bytes(config.current_state.claims_memory_bytes);
     run_stage(stage, processor, Arc::new(Nowhere::default()), Arc::new(resolver), shutdown).await?;
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! How old an event is when it can be read: from its append in Kafka to the views, at a steady rate.
 
 use super::{
+    appended,
     child::Program,
     floor::records::{read_all, schemas},
     input::Input,
@@ -8,7 +9,7 @@ use super::{
     offsets::records_in,
     ours,
 };
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use claims_runtime::OwnedRecord;
 use claims_schemas::SchemaCache;
 use claims_verifier::{
@@ -26,7 +27,7 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -42,6 +43,11 @@ const CLICKHOUSE_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// An event must be readable within this time.
 const LIMIT: Duration = Duration::from_secs(60);
 const READY_LIMIT: Duration = Duration::from_secs(120);
+/// Between two looks whether everything still runs.
+const CHECK_INTERVAL: Duration = Duration::from_millis(200);
+/// So much of the rate must have been appended.
+const LEAST_RATE: f64 = 0.95;
+
 /// How fast events are appended, and how long.
 #[derive(Debug, Clone, Copy)]
 pub struct Load {
@@ -76,7 +82,7 @@ pub struct Ages {
 /// What is seen of one rate.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Freshness {
-    /// Events appended per second.
+    /// Events that were appended per second.
     pub rate_per_s: u64,
     /// In `claim_by_id`.
     pub cql: Ages,
@@ -118,6 +124,15 @@ impl ProducerContext for Appended {
     }
 }
 
+/// Ends the appending, which may have a minute to go, with whoever waits for it.
+struct Watch(Arc<AtomicBool>);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Appends an input's events at a rate, and watches for some of them.
 pub async fn measure(input: &Input, load: Load) -> Result<Freshness> {
     let namespace = input.apart("bench_freshness")?;
@@ -126,36 +141,53 @@ pub async fn measure(input: &Input, load: Load) -> Result<Freshness> {
     let records = read_all(&input.namespace)?;
     let cache = schemas(&input.namespace, &records).await?;
     let wanted = load.events();
-    ensure!(
-        records.len() as u64 >= wanted,
-        "{} events, {wanted} are needed: give more --events",
-        records.len()
-    );
+    ensure!(records.len() as u64 == wanted, "{} events, {wanted} are needed", records.len());
     let mut programs = Vec::new();
     for processor in PROCESSORS {
         programs.push(start(&namespace, processor).await?);
     }
+    let watch = Watch(Arc::default());
     let (sender, appended) = mpsc::unbounded_channel();
     let (to_cql, for_cql) = mpsc::unbounded_channel();
     let (to_clickhouse, for_clickhouse) = mpsc::unbounded_channel();
-    let topic = namespace.events_topic.clone();
-    let client = namespace.kafka_client();
+    let (topic, client, is_over) =
+        (namespace.events_topic.clone(), namespace.kafka_client(), Arc::clone(&watch.0));
     let appending =
-        tokio::task::spawn_blocking(move || append(client, &topic, &records, &cache, load, sender));
+        tokio::task::spawn_blocking(move || append(client, &topic, &records, &cache, load, sender, &is_over));
     let sharing = tokio::spawn(share(appended, to_cql, to_clickhouse));
-    let (cql, clickhouse) =
-        tokio::try_join!(watch_cql(&namespace, for_cql), watch_clickhouse(&namespace, for_clickhouse))?;
-    appending.await??;
+    let watching = async {
+        tokio::try_join!(watch_cql(&namespace, for_cql), watch_clickhouse(&namespace, for_clickhouse))
+    };
+    let (cql, clickhouse) = tokio::select! {
+        watched = watching => watched?,
+        error = broken_off(&mut programs) => return Err(error),
+    };
+    let seconds = appending.await??.as_secs_f64();
     sharing.await?;
-    for program in programs {
-        program.stop()?;
-    }
+    programs.into_iter().try_for_each(Program::stop)?;
     let appended = records_in(&namespace, &namespace.events_topic)?;
     ensure!(appended == wanted, "{appended} events in the topic, {wanted} were sent");
-    ours::verify_rows(&namespace, wanted).await?;
+    appended::verify(&namespace).await?;
     namespace.reset().await?;
     std::fs::remove_dir_all(&namespace.dir)?;
-    Ok(Freshness { rate_per_s: load.rate_per_s, cql: ages(cql)?, clickhouse: ages(clickhouse)? })
+    let rate_per_s = wanted as f64 / seconds;
+    ensure!(
+        rate_per_s >= load.rate_per_s as f64 * LEAST_RATE,
+        "{rate_per_s:.0} events per second were appended, {} should have been: nothing was measured",
+        load.rate_per_s
+    );
+    Ok(Freshness { rate_per_s: rate_per_s.round() as u64, cql: ages(cql)?, clickhouse: ages(clickhouse)? })
+}
+
+/// Returns once a processor has ended or somebody wants an end.
+async fn broken_off(programs: &mut [Program]) -> Error {
+    loop {
+        let check = interrupt::check().and_then(|()| programs.iter_mut().try_for_each(Program::check));
+        if let Err(error) = check {
+            return error;
+        }
+        tokio::time::sleep(CHECK_INTERVAL).await;
+    }
 }
 
 async fn start(namespace: &Namespace, processor: &str) -> Result<Program> {
@@ -175,7 +207,7 @@ async fn start(namespace: &Namespace, processor: &str) -> Result<Program> {
     Ok(program)
 }
 
-/// Appends records at a steady rate, some of them with a probe.
+/// Appends records at a steady rate, some of them with a probe. Answers with how long it took.
 fn append(
     mut client: rdkafka::ClientConfig,
     topic: &str,
@@ -183,7 +215,8 @@ fn append(
     schemas: &SchemaCache,
     load: Load,
     probes: mpsc::UnboundedSender<Probe>,
-) -> Result<()> {
+    is_over: &AtomicBool,
+) -> Result<Duration> {
     let Load { rate_per_s, warm_up, .. } = load;
     client.set("linger.ms", "5").set("enable.idempotence", "true").set("compression.type", "lz4");
     let refused = Arc::new(AtomicU64::new(0));
@@ -191,7 +224,8 @@ fn append(
     let producer: ThreadedProducer<Appended> = client.create_with_context(context)?;
     let mut newest: HashMap<(String, String), u64> = HashMap::new();
     let (begun, every) = (Instant::now(), (rate_per_s / PROBES_PER_S).max(1));
-    for (number, record) in (0..load.events()).zip(records) {
+    for (number, record) in (0..).zip(records) {
+        ensure!(!is_over.load(Ordering::Relaxed), "nobody watches any more");
         let due = Duration::from_secs_f64(number as f64 / rate_per_s as f64);
         if let Some(wait) = due.checked_sub(begun.elapsed()) {
             std::thread::sleep(wait);
@@ -213,7 +247,7 @@ fn append(
     producer.flush(LIMIT)?;
     let refused = refused.load(Ordering::Relaxed);
     ensure!(refused == 0, "Kafka did not acknowledge {refused} events");
-    Ok(())
+    Ok(begun.elapsed())
 }
 
 fn probe_of(record: &OwnedRecord, schemas: &SchemaCache) -> Result<Probe> {

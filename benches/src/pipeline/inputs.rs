@@ -7,9 +7,12 @@ use std::{
     path::Path,
 };
 
+/// What an input holds, how many events, and the partitions of its topic.
+pub type Key = (Content, u64, i32);
+
 /// Inputs made so far.
 #[derive(Default)]
-pub struct Inputs(HashMap<(Content, u64, i32), Input>);
+pub struct Inputs(HashMap<Key, Input>);
 
 impl Inputs {
     /// Makes one, unless it is there.
@@ -32,9 +35,9 @@ impl Inputs {
         self.0.get(&(content, events, partitions)).context("an input that was not made")
     }
 
-    /// Removes the inputs of this content.
-    pub async fn forget(&mut self, content: Content) -> Result<()> {
-        let (gone, kept) = std::mem::take(&mut self.0).into_iter().partition(|((of, ..), _)| *of == content);
+    /// Removes all others: an input is gigabytes of files, and a model in memory.
+    pub async fn keep(&mut self, wanted: &[Key]) -> Result<()> {
+        let (kept, gone) = std::mem::take(&mut self.0).into_iter().partition(|(key, _)| wanted.contains(key));
         self.0 = kept;
         let gone: HashMap<_, Input> = gone;
         for input in gone.into_values() {

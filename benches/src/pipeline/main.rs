@@ -1,5 +1,6 @@
 //! The pipeline's stages against what can't be avoided. `cargo xtask bench` builds what this needs and runs it.
 
+mod appended;
 mod bulk;
 mod child;
 mod compare;
@@ -51,8 +52,9 @@ const FRESHNESS: &str = "freshness";
     after_help = "\
 A floor is the same client libraries doing only what can't be avoided, with rows prepared beforehand, on the same cores. \
 Rounds go floor, ours, floor, ours, …, each from nothing; a run that lost, doubled or dead-lettered anything ends the \
-benchmark. Results are written to target/bench/results.json; a whole run (every stage, its usual number of events) also \
-puts its tables into benches/RESULTS.md and its pictures into benches/plots.
+benchmark. Results are written to target/bench/results.json, those of peers alone to target/bench/peers.json; a whole run \
+(every stage, its usual number of events) also puts its tables into benches/RESULTS.md and its pictures into \
+benches/plots. A CQL server that runs for the tests (with the first of Java's compilers alone) is started anew.
 
 Examples:
   cargo xtask bench
@@ -184,6 +186,7 @@ async fn run(args: &Args) -> Result<()> {
     let earlier = args.compare.as_deref().map(compare::read).transpose()?;
     let begun = Instant::now();
     let mut session = Session::new(args, &root);
+    session.check_room(&chosen)?;
     session.tell_estimate(&chosen);
     session.measure(&chosen).await?;
     let with_freshness = args.names(FRESHNESS) && args.against.contains(&Against::Floors);
@@ -191,7 +194,7 @@ async fn run(args: &Args) -> Result<()> {
     if args.tiny {
         return Ok(());
     }
-    println!("{}", root.join(session::RESULTS).display());
+    println!("{}", session.results().display());
     let has_usual_size = args.stages.is_empty() && args.events.is_none() && args.rounds.is_none();
     if has_usual_size && args.peers.is_empty() {
         session.write_down(freshness.as_ref())?;
@@ -228,6 +231,10 @@ mod tests {
         for stage in STAGES {
             assert!(command.find_subcommand(stage.name).is_none(), "{}", stage.name);
         }
+    }
+
+    #[test]
+    fn freshness_goes_by_a_stage_that_is_there() {
         assert!(Stage::named(session::FRESHNESS_STAGE).is_some());
     }
 }

@@ -5,13 +5,14 @@ use super::{
     floor::{DONE, parquet},
     input::Input,
     interrupt, offsets,
-    stage::{ClientFloor, Content, Ours, Settings},
+    stage::{ClientFloor, Ours, Settings},
 };
 use anyhow::{Result, ensure};
 use claims_verifier::{
     compare::compare,
     namespace::Namespace,
     pipeline::Pipeline,
+    timeline::Timelines,
     views::{audit, clickhouse, cql, topics},
 };
 use rdkafka::Message;
@@ -29,8 +30,6 @@ pub const COMMIT_INTERVAL_MS: u64 = 100;
 pub const MAX_BATCH_AGE_MS: u64 = 200;
 /// What is committed is also said within this time.
 const DONE_LIMIT: Duration = Duration::from_secs(10);
-/// Below this many events a topic of live order has too few claims to keep a claim's events apart.
-const LIVE_LEAST_EVENTS: u64 = 150_000;
 /// Differences told of a view.
 const MOST_DIFFERENCES: usize = 3;
 
@@ -63,11 +62,10 @@ pub fn start(namespace: &Namespace, processor: &str, settings: Settings) -> Resu
 pub async fn verify(ours: Ours, namespace: &Namespace, input: &Input) -> Result<()> {
     match ours {
         Ours::Ingest | Ours::Http => {
-            same(
-                "records acknowledged",
-                offsets::records_in(namespace, &namespace.events_topic)?,
-                input.records,
-            )?;
+            let records = offsets::records_in(namespace, &namespace.events_topic)?;
+            same("records acknowledged", records, input.records)?;
+            let keys = keys_of(namespace, &namespace.events_topic)?;
+            ensure!(keys == input.keys, "other events are in the topic: nothing was measured");
             no_dead_letters(namespace, 0)
         }
         Ours::Fold => no_dead_letters(namespace, input.superseded),
@@ -124,26 +122,32 @@ pub async fn verify_cql(namespace: &Namespace, input: &Input) -> Result<()> {
     Ok(())
 }
 
-/// After some of a topic's events went through every processor: one row or more for each claim, none refused but for
-/// conflicts, a trail of all.
-pub async fn verify_rows(namespace: &Namespace, records: u64) -> Result<()> {
-    let check = audit::check(&Pipeline::new(namespace.clone())?, records)?;
-    ensure!(check.problems.is_empty(), "audit: {}", check.problems.join("; "));
-    let (rows, distinct) = clickhouse::events(namespace).await?;
-    same("rows in events", rows, distinct)?;
-    let superseded = topics::dead_letters(namespace, "current-state", "superseded").await?;
-    no_dead_letters(namespace, superseded)
-}
-
 /// In live order every event must have been a change of its own.
 fn no_folding_together(namespace: &Namespace, input: &Input) -> Result<()> {
     let states = offsets::records_in(namespace, &namespace.state_topic())?;
     let (least, wanted) = (input.distinct * 99 / 100, input.distinct);
-    let is_live = input.content == Content::Live && input.distinct >= LIVE_LEAST_EVENTS;
     ensure!(
-        !is_live || states >= least,
+        !input.is_kept_apart() || states >= least,
         "{states} states of {wanted} events: several of a claim were in one batch"
     );
+    Ok(())
+}
+
+/// The floor's claims and timelines are those of the model, and each claim stands where it belongs; the floor takes it
+/// nowhere out.
+async fn verify_cql_floor(namespace: &Namespace, input: &Input) -> Result<()> {
+    let session = namespace.cql_session().await?;
+    let (wanted, keyspace) = (input.model.claims()?, &namespace.name);
+    let claims = cql::claims(&session, keyspace).await?;
+    let differences = compare("claim_by_id", &claims, &wanted, MOST_DIFFERENCES).differences;
+    ensure!(differences.is_empty(), "CQL: {}", differences.join("; "));
+    let by_status = cql::places(&session, keyspace, cql::ListView::Status).await?;
+    let misses = |key, status| !by_status.get(key).is_some_and(|places| places.contains(status));
+    let missing = wanted.iter().filter(|(key, claim)| misses(*key, &claim.status)).count();
+    same("claims missing in claims_by_status", missing as u64, 0)?;
+    let rows = |timelines: &Timelines| timelines.check("claim_timeline", &Timelines::default()).rows;
+    let (found, least) = (rows(&cql::timelines(&session, keyspace).await?), rows(&input.model.timelines()));
+    ensure!(found >= least, "{found} rows in claim_timeline, should be {least} or more");
     Ok(())
 }
 
@@ -163,11 +167,7 @@ pub async fn verify_floor(kind: ClientFloor, namespace: &Namespace, input: &Inpu
         ClientFloor::Parquet => {
             same("rows of the floor in files", parquet::rows_in(namespace)?, input.records)
         }
-        ClientFloor::Cql => {
-            let session = namespace.cql_session().await?;
-            let claims = cql::claims(&session, &namespace.name).await?.len() as u64;
-            same("claims of the floor", claims, input.model.claims()?.len() as u64)
-        }
+        ClientFloor::Cql => verify_cql_floor(namespace, input).await,
     }
 }
 
@@ -184,7 +184,7 @@ pub fn keys_of(namespace: &Namespace, topic: &str) -> Result<(u64, usize)> {
 }
 
 /// Events that hold a version twice are expected, as the model tells; nothing else.
-fn no_dead_letters(namespace: &Namespace, superseded: u64) -> Result<()> {
+pub fn no_dead_letters(namespace: &Namespace, superseded: u64) -> Result<()> {
     same("dead letters", offsets::records_in(namespace, &namespace.dead_letters_topic())?, superseded)
 }
 
@@ -203,7 +203,8 @@ pub fn wait_until_done(program: &mut Program, wanted: u64) -> Result<()> {
     }
 }
 
-fn same(what: &str, found: u64, wanted: u64) -> Result<()> {
+/// An error unless a number is what it must be.
+pub fn same(what: &str, found: u64, wanted: u64) -> Result<()> {
     ensure!(found == wanted, "{found} {what}, should be {wanted}: nothing was measured");
     Ok(())
 }

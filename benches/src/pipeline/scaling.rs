@@ -1,6 +1,7 @@
 //! Scale on paper: what 10,000, 100,000 and a million events per second need, by the measured cost of one.
 
 use super::{
+    peer::PEERS,
     report::{self, Table},
     session, stored,
 };
@@ -52,6 +53,7 @@ pub struct ScalingArgs {
 #[derive(Debug, Clone, Deserialize)]
 struct Measured {
     stage: String,
+    against: String,
     #[serde(rename = "ours_cpu_s_per_million")]
     cpu_us: f64,
     #[serde(rename = "ours_services_cpu_s_per_million")]
@@ -83,7 +85,8 @@ struct Costs {
 impl Costs {
     fn of(lines: &[Measured]) -> Result<Self> {
         let of = |stage: &str| {
-            let line = lines.iter().find(|line| line.stage == stage);
+            let is_of_peer = |line: &&Measured| PEERS.iter().any(|peer| peer.name == line.against);
+            let line = lines.iter().find(|line| line.stage == stage && !is_of_peer(line));
             line.cloned().with_context(|| format!("the results lack {stage}: measure it first"))
         };
         Ok(Self {
@@ -263,6 +266,7 @@ mod tests {
             |pairs: &[(&str, f64)]| pairs.iter().map(|&(name, value)| (name.to_owned(), value)).collect();
         Measured {
             stage: stage.to_owned(),
+            against: "floor".to_owned(),
             cpu_us,
             services_cpu_us: map(services),
             network_bytes: 500.0,
@@ -305,6 +309,14 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line}\n{text}");
         }
+    }
+
+    #[test]
+    fn what_was_measured_beside_a_peer_does_not_count() {
+        let of_peer =
+            Measured { against: "naive-clickhouse".to_owned(), ..measured("analytics", 99.0, &[], &[]) };
+        let all: Vec<Measured> = std::iter::once(of_peer).chain(lines()).collect();
+        assert_eq!(Costs::of(&all).unwrap().analytics.cpu_us, 3.0);
     }
 
     #[test]

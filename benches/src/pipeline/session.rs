@@ -4,7 +4,7 @@ use super::{
     Against, Args, FRESHNESS, compare,
     estimate::{self, Plan},
     freshness::{self, Freshness, Load},
-    inputs::Inputs,
+    inputs::{Inputs, Key},
     measure::{self, Job, Round},
     peer::{PEERS, Peer},
     plot,
@@ -13,7 +13,7 @@ use super::{
     room,
     stage::{Content, Floor, Stage},
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
     collections::HashSet,
@@ -23,8 +23,10 @@ use std::{
 
 /// Inputs, logs and what processes leave.
 pub const FOLDER: &str = ".claims/bench";
-/// Stages and peers, for programs.
+/// Stages, and peers if both were measured in one run, for programs.
 pub const RESULTS: &str = "target/bench/results.json";
+/// Peers that were measured without the floors.
+const PEER_RESULTS: &str = "target/bench/peers.json";
 const FRESHNESS_RESULTS: &str = "target/bench/freshness.json";
 const TABLE: &str = "benches/RESULTS.md";
 const PLOTS: &str = "benches/plots";
@@ -78,14 +80,44 @@ impl<'a> Session<'a> {
                 self.profile(stage).await.with_context(|| format!("{}, profiled", stage.name))?;
             }
             if !self.args.tiny {
-                report::write_json(&self.root.join(RESULTS), &self.lines)?;
+                report::write_json(&self.results(), &self.lines)?;
             }
-            let is_read_again = chosen.iter().skip(done + 1).any(|later| later.content == stage.content);
-            if !is_read_again {
-                self.inputs.forget(stage.content).await?;
+            let later: Vec<Key> =
+                chosen.iter().skip(done + 1).flat_map(|stage| self.inputs_of(stage)).collect();
+            self.inputs.keep(&later).await?;
+        }
+        Ok(())
+    }
+
+    /// Where the results of this run are written.
+    pub fn results(&self) -> PathBuf {
+        let is_of_peers_alone = !self.args.against.contains(&Against::Floors);
+        self.root.join(if is_of_peers_alone { PEER_RESULTS } else { RESULTS })
+    }
+
+    /// An error where a stage would run out of disk or memory half-way.
+    pub fn check_room(&self, chosen: &[&'static Stage]) -> Result<()> {
+        for &stage in chosen {
+            for (content, events, _) in self.inputs_of(stage) {
+                room::check(&self.folder, events, content.room()).with_context(|| stage.name.to_owned())?;
             }
         }
         Ok(())
+    }
+
+    /// What a stage and its peers read.
+    fn inputs_of(&self, stage: &Stage) -> Vec<Key> {
+        let (has_floor, peers) = self.opponents(stage);
+        let key = |events| (stage.content, events, stage.partitions);
+        let (events, mut keys) = (self.events(stage.events), Vec::new());
+        if has_floor {
+            keys.push(key(events));
+            keys.extend(
+                smaller(stage, events).map(|(events, partitions)| (stage.content, events, partitions)),
+            );
+        }
+        keys.extend(peers.iter().map(|peer| key(self.events(peer.events))));
+        keys
     }
 
     /// What was measured so far.
@@ -98,7 +130,8 @@ impl<'a> Session<'a> {
         if self.args.tiny {
             return;
         }
-        let earlier = compare::read(&self.root.join(RESULTS)).unwrap_or_default();
+        let read = |path| compare::read(&self.root.join(path)).unwrap_or_default();
+        let earlier = [read(RESULTS), read(PEER_RESULTS)].concat();
         let mut made = HashSet::new();
         let plans: Vec<Plan> = chosen.iter().flat_map(|&stage| self.plans(stage, &mut made)).collect();
         let mut time: Duration = plans.iter().map(|&plan| estimate::of(plan, &earlier)).sum();
@@ -112,10 +145,7 @@ impl<'a> Session<'a> {
     fn plans(&self, stage: &'static Stage, made: &mut HashSet<(Content, u64)>) -> Vec<Plan> {
         let (has_floor, peers) = self.opponents(stage);
         let ours = self.events(stage.events);
-        let theirs = match stage.floor {
-            Floor::Smaller { divisor, .. } => ours / divisor,
-            _ => ours,
-        };
+        let theirs = smaller(stage, ours).map_or(ours, |(events, _)| events);
         let floor = has_floor.then_some((stage.name, stage.rounds, ours, theirs));
         let of_peer = |peer: &&Peer| {
             let events = self.events(peer.events);
@@ -152,16 +182,19 @@ impl<'a> Session<'a> {
     async fn against_floor(&mut self, stage: &'static Stage) -> Result<()> {
         let events = self.events(stage.events);
         self.make_input(stage, events, stage.partitions).await?;
-        let smaller = match stage.floor {
-            Floor::Smaller { divisor, partitions } => Some((events / divisor, partitions)),
-            _ => None,
-        };
+        let smaller = smaller(stage, events);
         if let Some((events, partitions)) = smaller {
             self.make_input(stage, events, partitions).await?;
         }
         let get = |(events, partitions)| self.inputs.get(stage.content, events, partitions);
         let smaller = smaller.map(get).transpose()?;
         let input = self.inputs.get(stage.content, events, stage.partitions)?;
+        ensure!(
+            self.args.tiny || input.content != Content::Live || input.is_kept_apart(),
+            "{}: of {} events several of a claim would be in one batch; give more --events",
+            stage.name,
+            input.distinct
+        );
         let round = async |number| measure::round(stage, input, smaller, number).await;
         let rounds = rounds(stage.name, self.rounds(stage.rounds), &mut self.number, round).await?;
         self.lines.extend(line(self.args, stage.name, || Line::of(stage, input.records, rounds))?);
@@ -199,12 +232,12 @@ impl<'a> Session<'a> {
         let slowest = self.lines.iter().find(|line| line.stage == FRESHNESS_STAGE);
         let rate_per_s = slowest.map_or(FRESHNESS_LOAD.rate_per_s, |line| (line.ours_per_s / 2.0) as u64);
         let load = if self.args.tiny { TINY_FRESHNESS_LOAD } else { Load { rate_per_s, ..FRESHNESS_LOAD } };
-        let events = if self.args.tiny { TINY_EVENTS } else { load.events() + 1 };
+        let events = load.events();
         let mut inputs = Inputs::default();
         inputs.make(Content::AsHappened, events, FRESHNESS_PARTITIONS, &self.folder).await?;
         let input = inputs.get(Content::AsHappened, events, FRESHNESS_PARTITIONS)?;
         let freshness = freshness::measure(input, load).await.context(FRESHNESS)?;
-        inputs.forget(Content::AsHappened).await?;
+        inputs.keep(&[]).await?;
         if self.args.tiny {
             println!("{FRESHNESS:<26} works");
         } else {
@@ -216,22 +249,29 @@ impl<'a> Session<'a> {
 
     /// The tables and the pictures that are kept, of what was measured.
     pub fn write_down(&self, freshness: Option<&Freshness>) -> Result<()> {
-        let file = self.root.join(TABLE);
+        let (file, heading) = (self.root.join(TABLE), heading(&self.args.against)?);
         let (peers, stages): (Vec<&Line>, Vec<&Line>) = self.lines.iter().partition(|line| line.is_of_peer());
-        for (against, table, lines) in [("floors", report::STAGES, stages), ("peers", report::PEERS, peers)] {
+        for (table, lines) in [(report::STAGES, stages), (report::PEERS, peers)] {
             if !lines.is_empty() {
-                report::write_table(&file, table, &heading(against)?, &report::stages_table(&lines)?)?;
+                report::write_table(&file, table, &heading, &report::stages_table(&lines)?)?;
             }
         }
         if let Some(freshness) = freshness {
-            let ages = report::freshness_table(freshness);
-            report::write_table(&file, report::FRESHNESS, &heading("floors")?, &ages)?;
+            report::write_table(&file, report::FRESHNESS, &heading, &report::freshness_table(freshness))?;
         }
         for line in &self.lines {
             let picture = format!("{}-{}.svg", line.stage, line.against);
             plot::write(&self.root.join(PLOTS).join(picture), line)?;
         }
         Ok(())
+    }
+}
+
+/// Events and partitions of a floor that is the stage itself with less.
+fn smaller(stage: &Stage, events: u64) -> Option<(u64, i32)> {
+    match stage.floor {
+        Floor::Smaller { divisor, partitions } => Some((events / divisor, partitions)),
+        Floor::Client(_) | Floor::Stage(_) => None,
     }
 }
 
@@ -266,7 +306,12 @@ fn line(args: &Args, name: &str, of_rounds: impl FnOnce() -> Result<Line>) -> Re
 }
 
 /// How a table was made, when and on what.
-fn heading(against: &str) -> Result<String> {
+fn heading(against: &[Against]) -> Result<String> {
     let (today, machine) = (chrono::Utc::now().format("%Y-%m-%d"), room::machine()?);
-    Ok(format!("`cargo xtask bench --against {against}`, {today}; medians of the rounds. {machine}"))
+    let names = against.iter().filter_map(clap::ValueEnum::to_possible_value);
+    let against: Vec<String> = names.map(|name| name.get_name().to_owned()).collect();
+    Ok(format!(
+        "`cargo xtask bench --against {}`, {today}; medians of the rounds, memory the most of any. {machine}",
+        against.join(",")
+    ))
 }

@@ -1,6 +1,7 @@
 //! Hours at a steady rate: whether anything grows that should not.
 
 use super::{
+    appended,
     child::Program,
     interrupt,
     offsets::{Group, records_in},
@@ -89,8 +90,7 @@ pub async fn run(args: &SoakArgs, folder: &Path) -> Result<()> {
     settle(&namespace, &mut programs, &groups)?;
     programs.into_iter().try_for_each(Program::stop)?;
     let verdict = judge(&samples, args.rate);
-    let events = records_in(&namespace, &namespace.events_topic)?;
-    ours::verify_rows(&namespace, events).await?;
+    appended::verify(&namespace).await?;
     namespace.reset().await?;
     fs::remove_dir_all(&namespace.dir)?;
     verdict

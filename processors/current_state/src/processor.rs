@@ -20,6 +20,7 @@ use claims_schemas::{
     DecodeError, EventType, EventView, SchemaCache, Status, Timestamp, text::heap_bytes,
     validate::validate_view,
 };
+use claims_topology::config::CLAIMS_MEMORY_BYTES;
 use partition::{How, Order, Partition};
 use std::{
     collections::{HashMap, VecDeque},
@@ -40,8 +41,6 @@ pub const REASON_SUPERSEDED: &str = "superseded";
 const MAX_KEPT_ENTRIES: usize = 8;
 /// About what a claim in a batch costs beside itself, in bytes: maps, places to delete, what the allocator adds.
 const OVERHEAD_BYTES: usize = 1_024;
-/// Claims kept in memory, in bytes, over all partitions, unless the configuration says otherwise.
-const CLAIMS_MEMORY_BYTES: usize = 96 * 1024 * 1024;
 
 /// What one batch writes of one claim: its last state in the batch.
 #[derive(Debug, Clone, PartialEq)]

@@ -29,12 +29,15 @@ const TUNABLES: [(&str, &str); 8] = [
 
 /// The broker may wait for a so manieth part of what a batch may …
 const FETCH_WAITS_IN_BATCH_AGE: u64 = 10;
-/// … unless that is hardly anything …
-const MIN_FETCH_WAIT_MS: u64 = 10;
+/// … unless that is little: an idle topic would be asked more often than by librdkafka's default, for nothing …
+const MIN_FETCH_WAIT_MS: u64 = 50;
 /// … and librdkafka's default at most, on which its own timeouts go.
 const MAX_FETCH_WAIT_MS: u64 = 500;
 /// As much is always worth an answer.
 const PATIENT_FETCH_BYTES: u64 = 64 * 1024;
+/// One says nothing without the other.
+const FETCH_WAIT_PROPERTY: &str = "fetch.wait.max.ms";
+const FETCH_BYTES_PROPERTY: &str = "fetch.min.bytes";
 
 /// What the runtime's promises rest on.
 const FIXED: [(&str, &str); 5] = [
@@ -137,13 +140,18 @@ pub(crate) fn answer_assignment(
 }
 
 /// How long the broker may gather records before it answers. Batches that wait for a second have no use for an answer every
-/// few milliseconds, which at moderate rates costs the broker and us more than the records themselves.
-fn patience(max_batch_age_ms: u64) -> Option<[(&'static str, String); 2]> {
+/// few milliseconds, which at moderate rates costs the broker and us more than the records themselves. Nothing is set where
+/// the user has set either: bytes to wait for beside his time could be a delay that he never asked for.
+fn patience(
+    max_batch_age_ms: u64,
+    of_the_user: &[(String, String)],
+) -> impl Iterator<Item = (String, String)> {
     let wait_ms = (max_batch_age_ms / FETCH_WAITS_IN_BATCH_AGE).min(MAX_FETCH_WAIT_MS);
-    let pays = wait_ms >= MIN_FETCH_WAIT_MS;
-    pays.then(|| {
-        [("fetch.wait.max.ms", wait_ms.to_string()), ("fetch.min.bytes", PATIENT_FETCH_BYTES.to_string())]
-    })
+    let is_set =
+        of_the_user.iter().any(|(name, _)| name == FETCH_WAIT_PROPERTY || name == FETCH_BYTES_PROPERTY);
+    let pays = wait_ms >= MIN_FETCH_WAIT_MS && !is_set;
+    let properties = [(FETCH_WAIT_PROPERTY, wait_ms), (FETCH_BYTES_PROPERTY, PATIENT_FETCH_BYTES)];
+    properties.into_iter().filter(move |_| pays).map(|(name, value)| (name.to_owned(), value.to_string()))
 }
 
 /// A consumer that wakes the mailbox when there is something to poll.
@@ -153,8 +161,7 @@ pub(crate) fn consumer(
 ) -> KafkaResult<Arc<KafkaConsumer>> {
     let mut client = ClientConfig::new();
     client.extend(TUNABLES.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    let patience = patience(config.settings.max_batch_age_ms);
-    client.extend(patience.into_iter().flatten().map(|(name, value)| (name.to_owned(), value)));
+    client.extend(patience(config.settings.max_batch_age_ms, &config.client_properties));
     if let Some(id) = &config.settings.instance_id {
         client.set("group.instance.id", id);
     }
@@ -284,9 +291,20 @@ mod tests {
 
     #[test]
     fn the_broker_gathers_records_only_for_batches_that_wait_for_long() {
-        let wait = |age_ms| patience(age_ms).map(|properties| properties.map(|(_, value)| value));
-        assert_eq!(wait(25), None);
-        assert_eq!(wait(1_000), Some(["100".to_owned(), "65536".to_owned()]));
-        assert_eq!(wait(60_000), Some(["500".to_owned(), "65536".to_owned()]));
+        let of = |age_ms, of_the_user: &[(&str, &str)]| {
+            let pairs = of_the_user.iter().map(|&(name, value)| (name.to_owned(), value.to_owned()));
+            patience(age_ms, &pairs.collect::<Vec<_>>())
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect::<Vec<_>>()
+        };
+        for age_ms in [0, 25, 499] {
+            assert!(of(age_ms, &[]).is_empty(), "{age_ms}");
+        }
+        assert_eq!(of(500, &[]), ["fetch.wait.max.ms=50", "fetch.min.bytes=65536"]);
+        assert_eq!(of(1_000, &[("linger.ms", "5")]), ["fetch.wait.max.ms=100", "fetch.min.bytes=65536"]);
+        assert_eq!(of(60_000, &[]), ["fetch.wait.max.ms=500", "fetch.min.bytes=65536"]);
+        for name in ["fetch.wait.max.ms", "fetch.min.bytes"] {
+            assert!(of(60_000, &[(name, "5000")]).is_empty(), "{name}");
+        }
     }
 }

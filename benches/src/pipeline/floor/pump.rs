@@ -37,9 +37,7 @@ pub fn consumer(namespace: &Namespace) -> Result<BaseConsumer> {
         .set("queued.max.messages.kbytes", "16384")
         .set("fetch.message.max.bytes", "2097152")
         .set("fetch.max.bytes", "16777216")
-        .set("fetch.queue.backoff.ms", "10")
-        .set("fetch.wait.max.ms", (BATCH_AGE.as_millis() / 10).to_string())
-        .set("fetch.min.bytes", "65536");
+        .set("fetch.queue.backoff.ms", "10");
     let consumer: BaseConsumer = client.create()?;
     consumer.subscribe(&[&namespace.events_topic])?;
     Ok(consumer)

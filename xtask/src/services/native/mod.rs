@@ -89,14 +89,14 @@ fn probe_of(service: Service) -> Probe {
 pub fn up(layout: &Layout, ports: Ports, run_length: RunLength) -> Result<Vec<Service>> {
     let begin = Instant::now();
     refuse_other_ports(layout, &ports)?;
+    tools::require_platform()?;
+    tools::require_java()?;
+    download::ensure(layout)?;
     if run_length == RunLength::Long
         && running(layout, Service::Cassandra).is_some_and(|it| is_for_short_runs(&it))
     {
         down_started(layout, &[Service::Cassandra])?;
     }
-    tools::require_platform()?;
-    tools::require_java()?;
-    download::ensure(layout)?;
     let context = Context {
         layout: layout.clone(),
         ports,
