@@ -9,7 +9,10 @@ use super::{
 };
 use anyhow::{Context, Result, bail, ensure};
 use claims_verifier::{namespace::Namespace, ports};
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 use tokio::task::JoinSet;
 
 /// Requests under way.
@@ -23,9 +26,7 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 
 /// Sends an input's file to an ingress of its own.
 pub async fn run(namespace: &Namespace, input: &Input, profiler: Option<&Profiler>) -> Result<Run> {
-    let text = std::fs::read_to_string(&input.file)?;
-    let lines: Vec<&str> = text.lines().collect();
-    let bodies: Vec<String> = lines.chunks(REQUEST_EVENTS).map(|lines| lines.join("\n") + "\n").collect();
+    let bodies = bodies(&input.file)?;
     let address = format!("127.0.0.1:{}", ports::free_port()?);
     let mut command = ours::claims(namespace, &["run", "ingress"])?;
     command.env("CLAIMS_INGRESS__LISTEN", &address);
@@ -34,8 +35,7 @@ pub async fn run(namespace: &Namespace, input: &Input, profiler: Option<&Profile
     ready(&mut program, &url).await?;
     let (begun, topic) = (Instant::now(), Topic::of(namespace, &namespace.events_topic)?);
     let mut sending = JoinSet::new();
-    for connection in 0..CONNECTIONS {
-        let own: Vec<String> = bodies.iter().skip(connection).step_by(CONNECTIONS).cloned().collect();
+    for own in bodies {
         sending.spawn(send(url.clone(), own));
     }
     let followed = tokio::task::block_in_place(|| {
@@ -51,6 +51,19 @@ pub async fn run(namespace: &Namespace, input: &Input, profiler: Option<&Profile
     }
     program.stop()?;
     Ok(run)
+}
+
+/// A file's events as bodies of requests, for each connection some.
+fn bodies(file: &Path) -> Result<Vec<Vec<String>>> {
+    let text = std::fs::read_to_string(file)?;
+    let lines: Vec<&str> = text.lines().collect();
+    let mut bodies = vec![Vec::new(); CONNECTIONS];
+    for (lines, connection) in lines.chunks(REQUEST_EVENTS).zip((0..CONNECTIONS).cycle()) {
+        if let Some(own) = bodies.get_mut(connection) {
+            own.push(lines.join("\n") + "\n");
+        }
+    }
+    Ok(bodies)
 }
 
 /// Waits until ingress answers a request without events.

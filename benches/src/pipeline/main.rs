@@ -53,8 +53,8 @@ const FRESHNESS: &str = "freshness";
 A floor is the same client libraries doing only what can't be avoided, with rows prepared beforehand, on the same cores. \
 Rounds go floor, ours, floor, ours, …, each from nothing; a run that lost, doubled or dead-lettered anything ends the \
 benchmark. Results are written to target/bench/results.json, those of peers alone to target/bench/peers.json; a whole run \
-(every stage, its usual number of events) also puts its tables into benches/RESULTS.md and its pictures into \
-benches/plots. A CQL server that runs for the tests (with the first of Java's compilers alone) is started anew.
+(every stage, its usual number of events) also puts its tables into benches/RESULTS.md, its pictures into benches/plots \
+and its stages into benches/results.json. A CQL server that runs for the tests (with the first of Java's compilers alone) is started anew.
 
 Examples:
   cargo xtask bench
@@ -63,7 +63,7 @@ Examples:
   cargo xtask bench analytics audit --events 200000 --rounds 3
   cargo xtask bench analytics --against peers --peer naive-clickhouse
   cargo xtask bench fold --rounds 1 --profile
-  cargo xtask bench --compare target/bench/results.json
+  cargo xtask bench --compare benches/results.json
   cargo xtask bench scaling --write
   cargo xtask bench --list"
 )]
@@ -185,7 +185,7 @@ async fn run(args: &Args) -> Result<()> {
     // Now: the file may be the one that this run writes.
     let earlier = args.compare.as_deref().map(compare::read).transpose()?;
     let begun = Instant::now();
-    let mut session = Session::new(args, &root);
+    let mut session = Session::new(args, &root)?;
     session.check_room(&chosen)?;
     session.tell_estimate(&chosen);
     session.measure(&chosen).await?;

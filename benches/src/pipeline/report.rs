@@ -248,6 +248,19 @@ pub fn write_table(path: &Path, marks: Table, heading: &str, table: &str) -> Res
     Ok(())
 }
 
+/// A whole number with commas.
+pub fn grouped(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// How old events are, as a table.
 pub fn freshness_table(freshness: &Freshness) -> String {
     let Freshness { rate_per_s, cql, clickhouse } = freshness;
@@ -282,12 +295,12 @@ pub fn stages_table(lines: &[&Line]) -> Result<String> {
         let sum = |services: &BTreeMap<&str, f64>| services.values().sum::<f64>();
         writeln!(
             text,
-            "| {} | {} | {} | {:.0} | {:.0} | {:.2} ({:.2} to {:.2}) | {} | {:.1}, {:.1} | {:.1}, {:.1} | {}, {} |",
+            "| {} | {} | {} | {} | {} | {:.2} ({:.2} to {:.2}) | {} | {:.1}, {:.1} | {:.1}, {:.1} | {}, {} |",
             line.stage,
             line.against,
-            line.records,
-            line.ours_per_s,
-            line.floor_per_s,
+            grouped(line.records as f64),
+            grouped(line.ours_per_s),
+            grouped(line.floor_per_s),
             line.ratio,
             line.ratio_range.0,
             line.ratio_range.1,

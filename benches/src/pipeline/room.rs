@@ -53,7 +53,7 @@ pub fn machine() -> Result<String> {
     let cores = std::thread::available_parallelism()?;
     let load = fs::read_to_string("/proc/loadavg")?;
     let load = load.split_whitespace().nth(2).unwrap_or("?").to_owned();
-    Ok(format!("{cores} cores of {model}; load over the last 15 minutes {load}."))
+    Ok(format!("{cores} cores of {model}; load over the 15 minutes before: {load}."))
 }
 
 #[cfg(test)]

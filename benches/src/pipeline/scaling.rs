@@ -2,7 +2,7 @@
 
 use super::{
     peer::PEERS,
-    report::{self, Table},
+    report::{self, Table, grouped},
     session, stored,
 };
 use anyhow::{Context, Result};
@@ -242,19 +242,6 @@ fn per_day(bytes_per_s: f64) -> String {
         gb if gb < 1_000.0 => format!("{gb:.0} GB"),
         gb => format!("{:.1} TB", gb / 1_000.0),
     }
-}
-
-/// A whole number with commas.
-fn grouped(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

@@ -29,6 +29,8 @@ pub const RESULTS: &str = "target/bench/results.json";
 const PEER_RESULTS: &str = "target/bench/peers.json";
 const FRESHNESS_RESULTS: &str = "target/bench/freshness.json";
 const TABLE: &str = "benches/RESULTS.md";
+/// What the table of the stages was made from, every round of it: for `--compare` in other checkouts.
+const KEPT_RESULTS: &str = "benches/results.json";
 const PLOTS: &str = "benches/plots";
 const PROFILES: &str = "target/bench/profiles";
 /// Preparing and settling of freshness, beside its span.
@@ -54,13 +56,15 @@ pub struct Session<'a> {
     /// Rounds begun; makes names their own.
     number: u32,
     lines: Vec<Line>,
+    /// What it runs on, and how busy that was at the beginning.
+    machine: String,
 }
 
 impl<'a> Session<'a> {
     /// A run in a checkout.
-    pub fn new(args: &'a Args, root: &'a Path) -> Self {
-        let folder = root.join(FOLDER);
-        Self { args, root, folder, inputs: Inputs::default(), number: 0, lines: Vec::new() }
+    pub fn new(args: &'a Args, root: &'a Path) -> Result<Self> {
+        let (folder, machine) = (root.join(FOLDER), room::machine()?);
+        Ok(Self { args, root, folder, inputs: Inputs::default(), number: 0, lines: Vec::new(), machine })
     }
 
     /// Measures stages one after the other. After each of them the results so far are written.
@@ -249,8 +253,11 @@ impl<'a> Session<'a> {
 
     /// The tables and the pictures that are kept, of what was measured.
     pub fn write_down(&self, freshness: Option<&Freshness>) -> Result<()> {
-        let (file, heading) = (self.root.join(TABLE), heading(&self.args.against)?);
+        let (file, heading) = (self.root.join(TABLE), self.heading());
         let (peers, stages): (Vec<&Line>, Vec<&Line>) = self.lines.iter().partition(|line| line.is_of_peer());
+        if !stages.is_empty() {
+            report::write_json(&self.root.join(KEPT_RESULTS), &stages)?;
+        }
         for (table, lines) in [(report::STAGES, stages), (report::PEERS, peers)] {
             if !lines.is_empty() {
                 report::write_table(&file, table, &heading, &report::stages_table(&lines)?)?;
@@ -264,6 +271,15 @@ impl<'a> Session<'a> {
             plot::write(&self.root.join(PLOTS).join(picture), line)?;
         }
         Ok(())
+    }
+
+    /// How a table was made, when and on what.
+    fn heading(&self) -> String {
+        let (today, machine) = (chrono::Utc::now().format("%Y-%m-%d"), &self.machine);
+        let against = self.args.against.iter().filter_map(clap::ValueEnum::to_possible_value);
+        let against: Vec<String> = against.map(|name| name.get_name().to_owned()).collect();
+        let command = format!("cargo xtask bench --against {}", against.join(","));
+        format!("`{command}`, {today}; medians of the rounds, memory the most of any. {machine}")
     }
 }
 
@@ -303,15 +319,4 @@ fn line(args: &Args, name: &str, of_rounds: impl FnOnce() -> Result<Line>) -> Re
     let line = of_rounds().with_context(|| name.to_owned())?;
     line.print();
     Ok(Some(line))
-}
-
-/// How a table was made, when and on what.
-fn heading(against: &[Against]) -> Result<String> {
-    let (today, machine) = (chrono::Utc::now().format("%Y-%m-%d"), room::machine()?);
-    let names = against.iter().filter_map(clap::ValueEnum::to_possible_value);
-    let against: Vec<String> = names.map(|name| name.get_name().to_owned()).collect();
-    Ok(format!(
-        "`cargo xtask bench --against {}`, {today}; medians of the rounds, memory the most of any. {machine}",
-        against.join(",")
-    ))
 }

@@ -130,6 +130,7 @@ const fn stage(name: &'static str, what: &'static str, ours: Ours, floor: Floor,
 pub const STAGES: &[Stage] = &[
     Stage {
         cpu_goal_us: Some(3.0),
+        events: LONG_EVENTS,
         ..stage(
             "ingest-ndjson",
             "file of events → validated → Avro → acknowledged",
@@ -140,6 +141,7 @@ pub const STAGES: &[Stage] = &[
     },
     Stage {
         content: Content::Cases,
+        events: LONG_EVENTS,
         ..stage(
             "ingest-csv",
             "file of cases, mapped → validated → Avro → acknowledged",
@@ -148,7 +150,10 @@ pub const STAGES: &[Stage] = &[
             0.5,
         )
     },
-    stage("ingest-http", "the same events over HTTP", Ours::Http, Floor::Stage("ingest-ndjson"), 0.5),
+    Stage {
+        events: LONG_EVENTS,
+        ..stage("ingest-http", "the same events over HTTP", Ours::Http, Floor::Stage("ingest-ndjson"), 0.5)
+    },
     Stage {
         events: LONG_EVENTS,
         ..stage(
