@@ -2,7 +2,7 @@
 
 use super::{
     bulk,
-    ours::keys_of,
+    offsets::keys_of,
     stage::{Content, LIVE_BATCH_RECORDS},
 };
 use anyhow::{Context, Result, ensure};
@@ -39,7 +39,7 @@ pub struct Input {
     pub distinct: u64,
     /// Events that hold a version which another holds: dead letters of current-state.
     pub superseded: u64,
-    /// What [`keys_of`](super::ours::keys_of) says of the topic.
+    /// What [`keys_of`] says of the topic.
     pub keys: (u64, usize),
     /// What must come out; nothing is known of content that is in bulk.
     pub model: Model,

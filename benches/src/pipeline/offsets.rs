@@ -6,14 +6,18 @@ use super::{
     profile::Profiler,
 };
 use anyhow::{Context, Result, ensure};
-use claims_verifier::namespace::{Namespace, REQUEST_TIMEOUT};
+use claims_verifier::{
+    namespace::{Namespace, REQUEST_TIMEOUT},
+    views::topics,
+};
 use rdkafka::{
-    TopicPartitionList,
+    Message, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     topic_partition_list::Offset,
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
     time::{Duration, Instant},
 };
 
@@ -187,6 +191,18 @@ impl Topic {
 /// Records in a topic.
 pub fn records_in(namespace: &Namespace, topic: &str) -> Result<u64> {
     Topic::of(namespace, topic)?.records()
+}
+
+/// The events of a topic, whatever their order: a sum over the hashes of their keys, and their number without copies.
+pub fn keys_of(namespace: &Namespace, topic: &str) -> Result<(u64, usize)> {
+    let mut keys = HashSet::new();
+    topics::each_record(namespace, topic, |message| {
+        let mut hasher = DefaultHasher::new();
+        message.key().unwrap_or_default().hash(&mut hasher);
+        keys.insert(hasher.finish());
+        Ok(())
+    })?;
+    Ok((keys.iter().fold(0, |sum: u64, &key| sum.wrapping_add(key)), keys.len()))
 }
 
 #[cfg(test)]

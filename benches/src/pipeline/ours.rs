@@ -15,10 +15,7 @@ use claims_verifier::{
     timeline::Timelines,
     views::{audit, clickhouse, cql, topics},
 };
-use rdkafka::Message;
 use std::{
-    collections::HashSet,
-    hash::{DefaultHasher, Hash, Hasher},
     path::PathBuf,
     process::Command,
     time::{Duration, Instant},
@@ -64,7 +61,7 @@ pub async fn verify(ours: Ours, namespace: &Namespace, input: &Input) -> Result<
         Ours::Ingest | Ours::Http => {
             let records = offsets::records_in(namespace, &namespace.events_topic)?;
             same("records acknowledged", records, input.records)?;
-            let keys = keys_of(namespace, &namespace.events_topic)?;
+            let keys = offsets::keys_of(namespace, &namespace.events_topic)?;
             ensure!(keys == input.keys, "other events are in the topic: nothing was measured");
             no_dead_letters(namespace, 0)
         }
@@ -156,7 +153,7 @@ pub async fn verify_floor(kind: ClientFloor, namespace: &Namespace, input: &Inpu
     match kind {
         ClientFloor::Decode => Ok(()),
         ClientFloor::Produce => {
-            let keys = keys_of(namespace, &namespace.topic("claims.events.v1"))?;
+            let keys = offsets::keys_of(namespace, &namespace.topic("claims.events.v1"))?;
             ensure!(keys == input.keys, "the floor produced other events: nothing was measured");
             Ok(())
         }
@@ -169,18 +166,6 @@ pub async fn verify_floor(kind: ClientFloor, namespace: &Namespace, input: &Inpu
         }
         ClientFloor::Cql => verify_cql_floor(namespace, input).await,
     }
-}
-
-/// The events of a topic, whatever their order: a sum over the hashes of their keys, and their number without copies.
-pub fn keys_of(namespace: &Namespace, topic: &str) -> Result<(u64, usize)> {
-    let mut keys = HashSet::new();
-    topics::each_record(namespace, topic, |message| {
-        let mut hasher = DefaultHasher::new();
-        message.key().unwrap_or_default().hash(&mut hasher);
-        keys.insert(hasher.finish());
-        Ok(())
-    })?;
-    Ok((keys.iter().fold(0, |sum: u64, &key| sum.wrapping_add(key)), keys.len()))
 }
 
 /// Events that hold a version twice are expected, as the model tells; nothing else.
