@@ -8,6 +8,7 @@ use super::{
     stage::{Floor, Stage},
 };
 use anyhow::{Context, Result};
+use claims_verifier::numbers::thousands;
 use serde::Serialize;
 use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
@@ -248,17 +249,9 @@ pub fn write_table(path: &Path, marks: Table, heading: &str, table: &str) -> Res
     Ok(())
 }
 
-/// A whole number with commas.
+/// A figure rounded to a whole number, with commas.
 pub fn grouped(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    thousands(number.round() as u64)
 }
 
 /// How old events are, as a table.

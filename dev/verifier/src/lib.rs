@@ -11,6 +11,7 @@
 //! - [`checks`]: all of them, for one run.
 //! - [`namespace`]: topics, keyspace, database and folders of one run, apart from everybody else's.
 //! - [`kafka_tool`]: Kafka's own tool for consumer groups.
+//! - [`numbers`]: numbers for people.
 //! - [`pipeline`]: the command `claims` as child processes; lag; kill and restart.
 //! - [`ports`]: ports for them.
 
@@ -20,6 +21,7 @@ pub mod compare;
 pub mod kafka_tool;
 pub mod model;
 pub mod namespace;
+pub mod numbers;
 pub mod pipeline;
 pub mod ports;
 pub mod timeline;

@@ -130,7 +130,7 @@ fn input(args: &Args, pipeline: &Pipeline) -> Result<(PathBuf, Vec<String>)> {
             ["ingest", "--json", "--format", "csv", "--mapping", &mapping, &input].map(str::to_owned);
         return Ok((accepted, import.to_vec()));
     }
-    step(&format!("generating {} events", report::thousands(args.events)));
+    step(&format!("generating {} events", claims_verifier::numbers::thousands(args.events)));
     let (events, seed, output) = (args.events.to_string(), args.seed.to_string(), text(&accepted));
     pipeline.run(&["generate", "--events", &events, "--seed", &seed, "--output", &output])?;
     Ok((accepted, ["ingest", "--json", "--format", "ndjson", &output].map(str::to_owned).to_vec()))
