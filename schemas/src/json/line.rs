@@ -69,6 +69,7 @@ impl<'a> DraftView<'a> {
 pub struct LineReader {
     /// Texts that stand escaped in the line, as they are.
     unescaped: String,
+    values: Values,
 }
 
 impl LineReader {
@@ -77,7 +78,8 @@ impl LineReader {
         let line = std::str::from_utf8(line).ok()?;
         self.unescaped.clear();
         let mut cursor = Cursor::new(line, &mut self.unescaped);
-        let mut values = Values { values: [Value::Null; Field::COUNT], present: 0, money: None };
+        let values = &mut self.values;
+        values.forget();
         let mut fields = Finder::of_envelope();
         cursor.object(|cursor, name| {
             let field = fields.find(name)?;
@@ -88,7 +90,7 @@ impl LineReader {
             values.set(field, value)
         })?;
         cursor.end()?;
-        values.draft(Texts { line, unescaped: &self.unescaped })
+        self.values.draft(Texts { line, unescaped: &self.unescaped })
     }
 }
 
@@ -115,6 +117,7 @@ struct Money {
 /// The values of a line by the fields that they are of.
 #[derive(Debug)]
 struct Values {
+    /// Of the line where their bits are set; of lines before elsewhere.
     values: [Value; Field::COUNT],
     /// One bit per field: its key was there.
     present: u64,
@@ -122,7 +125,23 @@ struct Values {
     money: Option<Money>,
 }
 
+impl Default for Values {
+    fn default() -> Self {
+        Self { values: [Value::Null; Field::COUNT], present: 0, money: None }
+    }
+}
+
 impl Values {
+    /// To be filled from another line. What takes long, all of a kilobyte, stays as it is.
+    fn forget(&mut self) {
+        self.present = 0;
+        self.money = None;
+    }
+
+    fn get(&self, field: Field) -> Value {
+        if self.present & field.bit() == 0 { Value::Null } else { self.values[field as usize] }
+    }
+
     fn set(&mut self, field: Field, value: Value) -> Option<()> {
         // A key that stands twice: the other reader takes the last one.
         (self.present & field.bit() == 0).then_some(())?;
@@ -162,11 +181,11 @@ impl Values {
         Some(Value::Money)
     }
 
-    fn draft<'a>(self, texts: Texts<'a>) -> Option<DraftView<'a>> {
+    fn draft<'a>(&self, texts: Texts<'a>) -> Option<DraftView<'a>> {
         let mut take = Taker { values: self, texts, taken: Field::data.bit() };
         let aggregate_type = take.optional(Field::aggregate_type)?;
         aggregate_type.is_none_or(|name| name == "claim").then_some(())?;
-        (take.values.values[Field::data as usize] == Value::Data).then_some(())?;
+        (self.get(Field::data) == Value::Data).then_some(())?;
         let event_type: EventType = take.text(Field::event_type)?.parse().ok()?;
         let event_id = match take.optional(Field::event_id)? {
             None => None,
@@ -186,7 +205,7 @@ impl Values {
             data: take.data(event_type)?,
         };
         // What was not asked for is no field of this event.
-        (take.values.present & !take.taken == 0).then_some(draft)
+        (self.present & !take.taken == 0).then_some(draft)
     }
 }
 
@@ -205,16 +224,16 @@ impl<'a> Texts<'a> {
 }
 
 /// Takes the fields out one by one, and knows which were taken. `None` is for lines to be declined.
-struct Taker<'a> {
-    values: Values,
+struct Taker<'a, 'v> {
+    values: &'v Values,
     texts: Texts<'a>,
     taken: u64,
 }
 
-impl<'a> Taker<'a> {
+impl<'a> Taker<'a, '_> {
     fn take(&mut self, field: Field) -> Value {
         self.taken |= field.bit();
-        self.values.values[field as usize]
+        self.values.get(field)
     }
 
     fn text(&mut self, field: Field) -> Option<&'a str> {
