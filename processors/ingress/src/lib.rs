@@ -23,4 +23,5 @@ pub mod partitioner;
 pub mod publisher;
 pub mod records;
 pub mod rejects;
+mod reports;
 pub mod source;

@@ -5,6 +5,7 @@ use crate::{
     metrics,
     records::{Record, RecordFormat, Records},
     rejects::{MAX_PAYLOAD_BYTES, Reject},
+    reports::{InPassing, ReportedProducer},
 };
 use claims_runtime::dead_letter::{
     HEADER_DETAIL, HEADER_FAILED_AT_MS, HEADER_PAYLOAD_ORIGINAL_BYTES, HEADER_PAYLOAD_TRUNCATED,
@@ -22,9 +23,9 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
-    producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer},
+    producer::{BaseProducer, BaseRecord, DeliveryResult, ProducerContext},
 };
-use std::{sync::Arc, thread, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 /// How long the brokers may take to say which topics there are.
 const METADATA_TIMEOUT_MS: u64 = 10_000;
@@ -65,6 +66,9 @@ pub enum PublishError {
     /// The event can't be written as Avro.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// The thread that takes the delivery reports could not be started.
+    #[error("the thread for delivery reports: {0}")]
+    Thread(#[source] std::io::Error),
     /// As many records are under way as may be: wait and try again.
     #[error("the queue to Kafka is full")]
     QueueFull,
@@ -85,7 +89,7 @@ pub enum PublishError {
 
 /// The connection to Kafka, shared by all who publish.
 pub struct Publisher {
-    producer: ThreadedProducer<Context>,
+    producer: ReportedProducer<Context>,
     reachability: Arc<Reachability>,
     events_topic: String,
     dead_letters_topic: String,
@@ -102,7 +106,7 @@ impl std::fmt::Debug for Publisher {
     }
 }
 
-/// Takes the delivery reports on the client's own thread.
+/// What is done with the delivery reports.
 struct Context {
     reachability: Arc<Reachability>,
     failed: ::metrics::Counter,
@@ -153,9 +157,10 @@ impl Publisher {
             reachability: Arc::clone(&reachability),
             failed: ::metrics::counter!(metrics::EVENTS_FAILED),
         };
-        let producer = producer_config(config)
+        let producer: BaseProducer<Context> = producer_config(config)
             .create_with_context(context)
             .map_err(|error| unreachable_broker(config, error))?;
+        let producer = ReportedProducer::start(producer).map_err(PublishError::Thread)?;
         Ok(Self {
             producer,
             reachability,
@@ -171,7 +176,7 @@ impl Publisher {
         let delivery = Arc::new(Delivery::default());
         let receipt = Receipt::new(&delivery, self.published.clone());
         let one = Records::new(self.format);
-        Sender { publisher: Arc::clone(self), delivery, receipt, on_receipt: 0, one }
+        Sender { publisher: Arc::clone(self), delivery, receipt, on_receipt: 0, in_passing: None, one }
     }
 
     /// How records for this connection are made.
@@ -247,6 +252,8 @@ pub struct Sender {
     receipt: Arc<Receipt>,
     /// Records that hold a share of it.
     on_receipt: u32,
+    /// While many records are handed over by a thread that may block: it takes the reports too.
+    in_passing: Option<InPassing>,
     /// For events that come one by one; reused.
     one: Records,
 }
@@ -299,6 +306,7 @@ impl Sender {
     /// Hands records over like [`try_send`](Self::try_send), blocking the thread while the queue is full. Ends with
     /// an error once records of this sender have failed, which happens after the delivery timeout when Kafka is away.
     pub fn send_records(&mut self, records: &Records, next: &mut usize) -> Result<(), PublishError> {
+        self.in_passing.get_or_insert_with(|| self.publisher.producer.in_passing());
         self.with_room(|sender| sender.try_send(records, next, None))
     }
 
@@ -325,6 +333,9 @@ impl Sender {
     fn share(&mut self) -> Arc<Receipt> {
         if self.on_receipt == RECORDS_PER_RECEIPT {
             self.close_receipt();
+            if self.in_passing.is_some() {
+                self.publisher.producer.producer().poll(Duration::ZERO);
+            }
         }
         self.on_receipt += 1;
         Arc::clone(&self.receipt)
@@ -339,6 +350,7 @@ impl Sender {
     /// Waits until every record handed over is acknowledged or has failed; the client's delivery timeout bounds it.
     pub async fn settled(&mut self) {
         self.close_receipt();
+        self.in_passing = None;
         self.delivery.settled().await;
     }
 
@@ -356,7 +368,8 @@ impl Sender {
             match attempt(self) {
                 Err(PublishError::QueueFull) => {
                     self.acknowledged_so_far()?;
-                    thread::sleep(Duration::from_millis(QUEUE_FULL_WAIT_MS));
+                    // Reports make room.
+                    self.publisher.producer.producer().poll(Duration::from_millis(QUEUE_FULL_WAIT_MS));
                 }
                 done => return done,
             }
@@ -417,7 +430,7 @@ fn hand_over(
     record: BaseRecord<'_, [u8], [u8], Arc<Receipt>>,
 ) -> Result<(), PublishError> {
     delivery.hand_over();
-    match publisher.producer.send(record) {
+    match publisher.producer.producer().send(record) {
         Ok(()) => Ok(()),
         Err((error, _)) => {
             delivery.take_back();

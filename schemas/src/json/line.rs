@@ -69,6 +69,7 @@ impl<'a> DraftView<'a> {
 pub struct LineReader {
     /// Texts that stand escaped in the line, as they are.
     unescaped: String,
+    /// What stands behind the keys of the line.
     values: Values,
 }
 
@@ -117,7 +118,7 @@ struct Money {
 /// The values of a line by the fields that they are of.
 #[derive(Debug)]
 struct Values {
-    /// Of the line where their bits are set; of lines before elsewhere.
+    /// Those whose bits are set. The others are left over from lines before.
     values: [Value; Field::COUNT],
     /// One bit per field: its key was there.
     present: u64,

@@ -229,6 +229,34 @@ proptest! {
         prop_assert_eq!(EventView::from(&event).to_event(), event);
     }
 
+    /// What a reader keeps from line to line is never taken for a part of the next one.
+    #[test]
+    fn a_line_is_read_the_same_after_any_others(
+        events in collection::vec((samples::any_event(), any::<Index>(), 0..4), 1..8),
+    ) {
+        let mut reader = LineReader::default();
+        for (event, at, kind) in events {
+            let mut json = json::to_value(&event);
+            let mut line = json.to_string().into_bytes();
+            match kind {
+                0 => line.truncate(at.index(line.len())),
+                1 => {
+                    let at = at.index(line.len());
+                    line[at] = 0xff;
+                }
+                2 => {
+                    for object in ["", "/data"] {
+                        json.pointer_mut(object).unwrap().as_object_mut().unwrap().retain(|key, _| !is_optional(key));
+                    }
+                    line = json.to_string().into_bytes();
+                }
+                _ => {}
+            }
+            let mut fresh = LineReader::default();
+            prop_assert_eq!(reader.read(&line), fresh.read(&line));
+        }
+    }
+
     #[test]
     fn damaged_lines_are_read_alike_or_left(event in samples::any_event(),
                                             hits in collection::vec((any::<Index>(), any::<u8>()), 1..4)) {
