@@ -23,8 +23,8 @@ struct Appended {
     hasher: RandomState,
     events: HashSet<uuid::Uuid>,
     versions: HashSet<u64>,
-    /// The highest version of each claim.
-    claims: HashMap<u64, u64>,
+    /// The highest version of each claim, and how many versions it has.
+    claims: HashMap<u64, (u64, u64)>,
     superseded: u64,
 }
 
@@ -49,32 +49,41 @@ impl Appended {
             return;
         }
         if self.versions.insert(self.hasher.hash_one((tenant, claim, version))) {
-            let highest = self.claims.entry(self.hasher.hash_one((tenant, claim))).or_default();
+            let (highest, versions) = self.claims.entry(self.hasher.hash_one((tenant, claim))).or_default();
             *highest = version.max(*highest);
+            *versions += 1;
         } else {
             self.superseded += 1;
         }
     }
 }
 
-/// An error unless all three processors have made of a topic what they must: a row for every event in ClickHouse, each claim
-/// at its highest version in CQL, a trail of all records, and no dead letters but for conflicts.
-pub async fn verify(namespace: &Namespace) -> Result<()> {
+/// An error unless all three processors have made of a topic what they must: a row for every event in ClickHouse, which was
+/// `inserted` so many of them meanwhile; each claim at its highest version in CQL, with an entry of its timeline for every
+/// version unless it is erased; a trail of all records; and no dead letters but for conflicts.
+pub async fn verify(namespace: &Namespace, inserted: u64) -> Result<()> {
     let appended = Appended::read(namespace).await?;
     let records = records_in(namespace, &namespace.events_topic)?;
     let check = audit::check(&Pipeline::new(namespace.clone())?, records)?;
     ensure!(check.problems.is_empty(), "audit: {}", check.problems.join("; "));
-    let (rows, distinct) = clickhouse::events(namespace).await?;
+    let (rows, _) = clickhouse::events(namespace).await?;
     same("rows in events", rows, appended.versions.len() as u64)?;
-    same("distinct rows in events", distinct, appended.versions.len() as u64)?;
+    same("rows given to ClickHouse", inserted, records)?;
     let session = namespace.cql_session().await?;
     let claims = cql::claims(&session, &namespace.name).await?;
     same("claims in claim_by_id", claims.len() as u64, appended.claims.len() as u64)?;
-    for ((tenant, claim), row) in &claims {
+    let timelines = cql::timelines(&session, &namespace.name).await?;
+    for (key, row) in &claims {
+        let (tenant, claim) = key;
         let wanted = appended.claims.get(&appended.hasher.hash_one((tenant.as_str(), claim.as_str())));
+        // Of an erased claim only the erasure is left.
+        let entries = if row.status == "ERASED" { None } else { Some(timelines.entries_of(key)) };
+        let is_whole = wanted.is_some_and(|&(version, versions)| {
+            row.version == version && entries.is_none_or(|entries| entries == versions)
+        });
         ensure!(
-            wanted == Some(&row.version),
-            "claim {tenant}:{claim} is at version {} in claim_by_id, should be at {wanted:?}",
+            is_whole,
+            "claim {tenant}:{claim} is at version {} with {entries:?} entries, should be at {wanted:?}",
             row.version
         );
     }
@@ -94,9 +103,7 @@ mod tests {
             appended.add("t", claim, version, uuid::Uuid::from_u128(id));
         }
         assert_eq!((appended.versions.len(), appended.superseded), (4, 1));
-        let mut highest: Vec<u64> = appended.claims.values().copied().collect();
-        highest.sort_unstable();
-        assert_eq!(highest, [3, 3]);
-        assert_eq!(appended.claims[&appended.hasher.hash_one(("t", "a"))], 3);
+        let of = |claim: &str| appended.claims[&appended.hasher.hash_one(("t", claim))];
+        assert_eq!((of("a"), of("b"), appended.claims.len()), ((3, 3), (3, 1), 2));
     }
 }

@@ -52,18 +52,23 @@ pub fn compare(earlier: &[Earlier], now: &[Line]) -> Result<String> {
             continue;
         };
         compared += 1;
+        // A short run's ratio is another one than a long run's.
+        if before.records != line.records {
+            let (then, now) = (before.records, line.records);
+            writeln!(
+                text,
+                "{name} {:>8.2} {ratio:>8.2}  NOT COMPARABLE: {then} records, now {now}",
+                before.ratio
+            )?;
+            apart.push(format!("{} against {}", line.stage, line.against));
+            continue;
+        }
         let difference = ratio / before.ratio - 1.0;
         // Of two ratios of 0 the difference is no number: nothing worked, so nothing agrees.
         let agrees = difference.abs() <= TOLERANCE;
         let is_apart = !agrees;
-        let size = if before.records == line.records { "" } else { ", other number of records" };
         let verdict = if is_apart { "  TOO FAR APART" } else { "" };
-        writeln!(
-            text,
-            "{name} {:>8.2} {ratio:>8.2} {:>+10.1}%{size}{verdict}",
-            before.ratio,
-            difference * 100.0
-        )?;
+        writeln!(text, "{name} {:>8.2} {ratio:>8.2} {:>+10.1}%{verdict}", before.ratio, difference * 100.0)?;
         if is_apart {
             apart.push(format!("{} against {}", line.stage, line.against));
         }
@@ -71,7 +76,7 @@ pub fn compare(earlier: &[Earlier], now: &[Line]) -> Result<String> {
     ensure!(compared > 0, "the earlier results have none of these stages");
     if !apart.is_empty() {
         bail!(
-            "{text}{} of {compared} ratios differ by more than {:.0} %: {}",
+            "{text}{} of {compared} ratios differ by more than {:.0} %, or can't be compared: {}",
             apart.len(),
             TOLERANCE * 100.0,
             apart.join(", ")
@@ -103,8 +108,17 @@ mod tests {
         assert!(text.contains("0.70     0.80      +14.3%\n"), "{text}");
         let error = compare(&[earlier(0.95)], &[line(2.0)]).unwrap_err().to_string();
         assert!(error.contains("-15.8%  TOO FAR APART"), "{error}");
-        assert!(error.ends_with("1 of 1 ratios differ by more than 15 %: analytics against clickhouse"));
+        assert!(error.ends_with(
+            "1 of 1 ratios differ by more than 15 %, or can't be compared: analytics against clickhouse"
+        ));
         assert!(compare(&[earlier(0.69)], &[line(2.0)]).is_err());
+    }
+
+    #[test]
+    fn other_sizes_are_not_compared() {
+        let error =
+            compare(&[Earlier { records: 999, ..earlier(0.8) }], &[line(2.0)]).unwrap_err().to_string();
+        assert!(error.contains("NOT COMPARABLE: 999 records, now 1000"), "{error}");
     }
 
     #[test]

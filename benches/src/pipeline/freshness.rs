@@ -16,6 +16,7 @@ use claims_verifier::{
     namespace::{Namespace, clickhouse_client},
     pipeline::Pipeline,
     ports,
+    views::clickhouse,
 };
 use rdkafka::{
     ClientContext, Message,
@@ -100,14 +101,14 @@ struct Probe {
 }
 
 /// The producer's reports: the broker's time of append of those records that carry a probe.
-struct Appended {
+struct Reports {
     probes: mpsc::UnboundedSender<Probe>,
     refused: Arc<AtomicU64>,
 }
 
-impl ClientContext for Appended {}
+impl ClientContext for Reports {}
 
-impl ProducerContext for Appended {
+impl ProducerContext for Reports {
     type DeliveryOpaque = Box<Option<Probe>>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, probe: Self::DeliveryOpaque) {
@@ -142,19 +143,20 @@ pub async fn measure(input: &Input, load: Load) -> Result<Freshness> {
     let cache = schemas(&input.namespace, &records).await?;
     let wanted = load.events();
     ensure!(records.len() as u64 == wanted, "{} events, {wanted} are needed", records.len());
+    let inserted = clickhouse::rows_inserted(&namespace).await?;
     let mut programs = Vec::new();
     for processor in PROCESSORS {
         programs.push(start(&namespace, processor).await?);
     }
     let watch = Watch(Arc::default());
-    let (sender, appended) = mpsc::unbounded_channel();
+    let (sender, probes) = mpsc::unbounded_channel();
     let (to_cql, for_cql) = mpsc::unbounded_channel();
     let (to_clickhouse, for_clickhouse) = mpsc::unbounded_channel();
     let (topic, client, is_over) =
         (namespace.events_topic.clone(), namespace.kafka_client(), Arc::clone(&watch.0));
     let appending =
         tokio::task::spawn_blocking(move || append(client, &topic, &records, &cache, load, sender, &is_over));
-    let sharing = tokio::spawn(share(appended, to_cql, to_clickhouse));
+    let sharing = tokio::spawn(share(probes, to_cql, to_clickhouse));
     let watching = async {
         tokio::try_join!(watch_cql(&namespace, for_cql), watch_clickhouse(&namespace, for_clickhouse))
     };
@@ -165,9 +167,10 @@ pub async fn measure(input: &Input, load: Load) -> Result<Freshness> {
     let seconds = appending.await??.as_secs_f64();
     sharing.await?;
     programs.into_iter().try_for_each(Program::stop)?;
-    let appended = records_in(&namespace, &namespace.events_topic)?;
-    ensure!(appended == wanted, "{appended} events in the topic, {wanted} were sent");
-    appended::verify(&namespace).await?;
+    let found = records_in(&namespace, &namespace.events_topic)?;
+    ensure!(found == wanted, "{found} events in the topic, {wanted} were sent");
+    let inserted = clickhouse::events_inserted(&namespace, inserted).await?;
+    appended::verify(&namespace, inserted).await?;
     namespace.reset().await?;
     std::fs::remove_dir_all(&namespace.dir)?;
     let rate_per_s = wanted as f64 / seconds;
@@ -220,8 +223,8 @@ fn append(
     let Load { rate_per_s, warm_up, .. } = load;
     client.set("linger.ms", "5").set("enable.idempotence", "true").set("compression.type", "lz4");
     let refused = Arc::new(AtomicU64::new(0));
-    let context = Appended { probes, refused: Arc::clone(&refused) };
-    let producer: ThreadedProducer<Appended> = client.create_with_context(context)?;
+    let context = Reports { probes, refused: Arc::clone(&refused) };
+    let producer: ThreadedProducer<Reports> = client.create_with_context(context)?;
     let mut newest: HashMap<(String, String), u64> = HashMap::new();
     let (begun, every) = (Instant::now(), (rate_per_s / PROBES_PER_S).max(1));
     for (number, record) in (0..).zip(records) {

@@ -189,8 +189,7 @@ async fn run(args: &Args) -> Result<()> {
     session.check_room(&chosen)?;
     session.tell_estimate(&chosen);
     session.measure(&chosen).await?;
-    let with_freshness = args.names(FRESHNESS) && args.against.contains(&Against::Floors);
-    let freshness = if with_freshness { Some(session.measure_freshness().await?) } else { None };
+    let freshness = if args.has_freshness() { Some(session.measure_freshness().await?) } else { None };
     if args.tiny {
         return Ok(());
     }
@@ -210,6 +209,11 @@ impl Args {
     /// Whether a stage is to be measured.
     fn names(&self, stage: &str) -> bool {
         self.stages.is_empty() || self.stages.iter().any(|name| name == stage)
+    }
+
+    /// Whether freshness is to be measured.
+    fn has_freshness(&self) -> bool {
+        self.names(FRESHNESS) && self.against.contains(&Against::Floors)
     }
 
     /// Whether a peer is one of those that stages are held against.

@@ -13,7 +13,7 @@ use super::{
     stored,
 };
 use anyhow::{Context, Result, ensure};
-use claims_verifier::{namespace::Namespace, pipeline::Pipeline};
+use claims_verifier::{namespace::Namespace, pipeline::Pipeline, views::clickhouse};
 use std::{
     process::Command,
     time::{Duration, Instant},
@@ -58,6 +58,7 @@ async fn against_client(kind: ClientFloor, input: &Input, number: u32) -> Result
     if kind == ClientFloor::Produce {
         Pipeline::new(input.apart(&name)?)?.prepare()?;
     }
+    let inserted = clickhouse::rows_inserted(&namespace).await?;
     let mut program = this(&FloorArgs::command_line(kind, &namespace), "floor", &namespace)?;
     wait_until_ready(&mut program)?;
     let begun = Instant::now();
@@ -70,7 +71,8 @@ async fn against_client(kind: ClientFloor, input: &Input, number: u32) -> Result
     };
     ours::wait_until_done(&mut program, input.records)?;
     drop(program);
-    ours::verify_floor(kind, &namespace, input).await?;
+    let inserted = clickhouse::events_inserted(&namespace, inserted).await?;
+    ours::verify_floor(kind, &namespace, input, inserted).await?;
     remove(&namespace).await?;
     Ok(run)
 }
@@ -114,13 +116,15 @@ pub async fn of_ours(job: &Job<'_>) -> Result<Run> {
     };
     remove(&namespace).await?;
     Pipeline::new(namespace.clone())?.prepare()?;
+    let inserted = clickhouse::rows_inserted(&namespace).await?;
     let mut run = match ours {
         Ours::Ingest => ingest(&namespace, job)?,
         Ours::Http => http::run(&namespace, input, *profiler).await?,
         Ours::Fold => fold_alone(&namespace, job)?,
         Ours::Run(processors) => processors_together(&namespace, job, processors)?,
     };
-    ours::verify(*ours, &namespace, input).await?;
+    let inserted = clickhouse::events_inserted(&namespace, inserted).await?;
+    ours::verify(*ours, &namespace, input, inserted).await?;
     if *is_weighed {
         let processors: &[&str] = if let Ours::Run(processors) = ours { processors } else { &[] };
         let per_record = |bytes: u64| bytes as f64 / input.records.max(1) as f64;

@@ -22,7 +22,7 @@ use std::{
 };
 
 /// Between two looks at offsets …
-const LOOK_INTERVAL: Duration = Duration::from_millis(10);
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// … and at memory.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(250);
 /// Rate and CPU are taken from here on, as a share of all records: starting, joining the group and a first batch are not
@@ -52,11 +52,11 @@ impl Mark {
 pub struct Run {
     /// Records per second, from a tenth of them to the last; `None` where there were too few to tell.
     pub per_s: Option<f64>,
-    /// From the start of the program to the last record, in seconds.
+    /// To the last record, in seconds: from the start of a program of ours, and from when a floor has its rows ready.
     pub wall_s: f64,
-    /// CPU of its processes in that time, in seconds per million records.
+    /// CPU of its processes, in seconds per million records; from a tenth of the records to the last, as the rate.
     pub cpu_s_per_million: f64,
-    /// CPU of the services in that time, in seconds per million records.
+    /// The same of the services.
     pub services_cpu_s_per_million: BTreeMap<&'static str, f64>,
     /// The most resident memory of any of its processes, in MiB. A floor's holds its prepared rows.
     pub peak_mib: u64,
@@ -115,7 +115,12 @@ pub fn follow(
             peak_mib = programs.iter().map(|program| program.usage().peak_mib).fold(peak_mib, u64::max);
         }
         if let Some(from) = from.as_ref().filter(|_| records >= total) {
-            let run = Run::between(from, &Mark::now(programs, at, records)?, begun);
+            let to = Mark::now(programs, at, records)?;
+            ensure!(
+                to.cpu_s >= from.cpu_s,
+                "a process ended before its CPU was looked at: nothing was measured"
+            );
+            let run = Run::between(from, &to, begun);
             let network_bytes_per_record = (network() - network_from) as f64 / records.max(1) as f64;
             profiler.map_or(Ok(()), Profiler::stop)?;
             return Ok(Run { peak_mib, network_bytes_per_record, ..run });

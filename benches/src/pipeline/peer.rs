@@ -12,7 +12,10 @@ use super::{
     stage::Stage,
 };
 use anyhow::{Context, Result, bail, ensure};
-use claims_verifier::namespace::{Namespace, REQUEST_TIMEOUT};
+use claims_verifier::{
+    namespace::{Namespace, REQUEST_TIMEOUT},
+    views::clickhouse,
+};
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
     client::DefaultClientContext,
@@ -215,6 +218,7 @@ async fn make_plain_topic(namespace: &Namespace) -> Result<()> {
 async fn of_naive(kind: Naive, input: &Input, number: u32) -> Result<Run> {
     let namespace = input.round(&format!("bench_naive_{number}"))?;
     measure::remove(&namespace).await?;
+    let inserted = clickhouse::rows_inserted(&namespace).await?;
     let begun = Instant::now();
     let mut program: Program =
         measure::this(&NaiveArgs::command_line(kind, &namespace), "naive", &namespace)?;
@@ -223,7 +227,11 @@ async fn of_naive(kind: Naive, input: &Input, number: u32) -> Result<Run> {
         follow(std::slice::from_mut(&mut program), begun, input.records, None, || Ok(group.committed()))?;
     drop(program);
     match kind {
-        Naive::Clickhouse => ours::verify_clickhouse(&namespace, input).await?,
+        Naive::Clickhouse => {
+            let inserted = clickhouse::events_inserted(&namespace, inserted).await?;
+            ours::same("rows given to ClickHouse", inserted, input.records)?;
+            ours::verify_clickhouse(&namespace, input).await?;
+        }
         Naive::Cql => ours::verify_cql(&namespace, input).await?,
     }
     measure::remove(&namespace).await?;

@@ -96,7 +96,7 @@ pub fn write_soak(path: &Path, processors: &[&str], samples: &[Sample]) -> Resul
     };
     let counts = vec![
         ("ClickHouse parts".to_owned(), samples.iter().map(|sample| sample.clickhouse_parts).collect()),
-        ("CQL data files".to_owned(), samples.iter().map(|sample| sample.cql_files).collect()),
+        ("CQL data files".to_owned(), samples.iter().map(|sample| sample.cql_files.unwrap_or(0)).collect()),
     ];
     let panels = [
         ("resident memory, MiB", of(|sample| &sample.rss_mib)),

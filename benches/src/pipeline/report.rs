@@ -54,6 +54,8 @@ pub struct Line {
     pub against: String,
     /// Records of a run.
     pub records: u64,
+    /// The day, as `2026-01-02`, in UTC.
+    pub measured_on: String,
     /// Ours, median of all rounds, records per second.
     pub ours_per_s: f64,
     /// The floor's.
@@ -86,6 +88,11 @@ pub struct Line {
     pub ours_stored_bytes_per_record: BTreeMap<&'static str, f64>,
     /// Every round.
     pub rounds: Vec<Round>,
+}
+
+/// As `2026-01-02`, in UTC.
+pub fn today() -> String {
+    chrono::Utc::now().format("%Y-%m-%d").to_string()
 }
 
 impl Line {
@@ -138,6 +145,7 @@ impl Line {
             what: stage.what,
             against,
             records,
+            measured_on: today(),
             ours_per_s: median(ours_per_s.into_iter()),
             floor_per_s: median(floor_per_s.into_iter()),
             ratio,

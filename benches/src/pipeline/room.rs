@@ -16,16 +16,42 @@ pub struct PerEvent {
     pub memory: u64,
 }
 
-/// An error where a run of so many events would run out of disk or memory.
-pub fn check(folder: &Path, events: u64, per_event: PerEvent) -> Result<()> {
+/// What is needed at one time beside the services.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// On disk, in bytes.
+    pub disk: u64,
+    /// In memory, in bytes.
+    pub memory: u64,
+}
+
+impl Needs {
+    /// Of so many events.
+    pub fn of(events: u64, per_event: PerEvent) -> Self {
+        let of = |bytes: u64| events.saturating_mul(bytes);
+        Self { disk: of(per_event.disk), memory: of(per_event.memory) }
+    }
+}
+
+impl std::ops::Add for Needs {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        let Self { disk, memory } = self;
+        Self { disk: disk.saturating_add(other.disk), memory: memory.saturating_add(other.memory) }
+    }
+}
+
+/// An error where a run would run out of disk or memory.
+pub fn check(folder: &Path, needs: Needs) -> Result<()> {
     fs::create_dir_all(folder)?;
     let disk = statvfs(folder).with_context(|| format!("the disk of {}", folder.display()))?;
-    enough("disk space", disk.blocks_available() * disk.fragment_size(), events * per_event.disk)?;
-    enough("memory", available_memory()?, events * per_event.memory)
+    enough("disk space", disk.blocks_available() * disk.fragment_size(), needs.disk)?;
+    enough("memory", available_memory()?, needs.memory)
 }
 
 fn enough(what: &str, there: u64, for_events: u64) -> Result<()> {
-    let needed = LEAST_BYTES + for_events;
+    let needed = LEAST_BYTES.saturating_add(for_events);
     let mib = |bytes: u64| bytes / 1024 / 1024;
     ensure!(
         there >= needed,
@@ -63,8 +89,8 @@ mod tests {
     #[test]
     fn a_run_that_does_not_fit_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let error =
-            check(folder.path(), 1 << 40, PerEvent { disk: 1_000, memory: 1 }).unwrap_err().to_string();
+        let needs = Needs::of(1 << 40, PerEvent { disk: 1_000, memory: 1 }) + Needs::default();
+        let error = check(folder.path(), needs).unwrap_err().to_string();
         assert!(error.starts_with("too little disk space: ") && error.contains("fewer --events"), "{error}");
         assert!(enough("memory", LEAST_BYTES + 10, 10).is_ok());
         assert!(enough("memory", LEAST_BYTES + 9, 10).is_err());

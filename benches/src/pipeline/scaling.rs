@@ -3,9 +3,11 @@
 use super::{
     peer::PEERS,
     report::{self, Table, grouped},
-    session, stored,
+    session,
+    stage::Stage,
+    stored,
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde::Deserialize;
 use std::{
@@ -26,6 +28,10 @@ const USED: f64 = 0.6;
 const NODE_CORES: f64 = 8.0;
 /// Copies in Kafka and CQL, and least number of nodes of each.
 const COPIES: f64 = 3.0;
+/// Records that a live event becomes in Kafka: itself, and its claim's state after it.
+const KAFKA_RECORDS: f64 = 2.0;
+/// Consumer groups that read every event.
+const READING_GROUPS: f64 = 3.0;
 /// Servers of a ClickHouse shard.
 const REPLICAS: f64 = 2.0;
 /// Partitions come in multiples of this, which many numbers of processes divide.
@@ -36,12 +42,14 @@ const PARTITIONS_PER_PROCESS: f64 = 2.0;
 const CQL_ROWS: f64 = 8.0;
 /// What ScyllaDB's makers publish of one physical core.
 const SCYLLA_ROWS_PER_S_AND_CORE: f64 = 12_500.0;
+/// Of a stage's usual number of events there may be so many less: generated claims are whole ones.
+const LEAST_RECORDS: f64 = 0.95;
 const DAY_S: f64 = 86_400.0;
 
 /// Where the figures are, and where the table goes.
 #[derive(Debug, Args)]
 pub struct ScalingArgs {
-    /// Results of a run, instead of the last one's
+    /// Results of a run, instead of the last whole one's
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
     /// Also put the table into docs/scaling.md
@@ -54,6 +62,8 @@ pub struct ScalingArgs {
 struct Measured {
     stage: String,
     against: String,
+    records: u64,
+    measured_on: String,
     #[serde(rename = "ours_cpu_s_per_million")]
     cpu_us: f64,
     #[serde(rename = "ours_services_cpu_s_per_million")]
@@ -87,7 +97,14 @@ impl Costs {
         let of = |stage: &str| {
             let is_of_peer = |line: &&Measured| PEERS.iter().any(|peer| peer.name == line.against);
             let line = lines.iter().find(|line| line.stage == stage && !is_of_peer(line));
-            line.cloned().with_context(|| format!("the results lack {stage}: measure it first"))
+            let line = line.with_context(|| format!("the results lack {stage}: measure it first"))?;
+            let usual = Stage::named(stage).map_or(0, |stage| stage.events);
+            ensure!(
+                line.records as f64 >= usual as f64 * LEAST_RECORDS,
+                "{stage} was measured with {} events, which is too few: measure it without --events",
+                line.records
+            );
+            Ok(line.clone())
         };
         Ok(Self {
             ingress: of("ingest-ndjson")?,
@@ -106,11 +123,11 @@ impl Costs {
         ]
     }
 
-    /// Every copy of a record costs a broker about what taking the first one does.
+    /// Every copy of a record costs a broker about what taking the first one does. What Kafka takes beside `current-state` is
+    /// left out: at that stage's rate it is that of a broker at rest, and would count as a cost of each event.
     fn kafka_us(&self) -> f64 {
-        let reading = [&self.current_state, &self.analytics, &self.audit];
-        let fetching: f64 = reading.iter().map(|stage| stage.service_us("kafka")).sum();
-        self.ingress.service_us("kafka") * COPIES + fetching
+        let fetching = READING_GROUPS * self.analytics.service_us("kafka");
+        self.ingress.service_us("kafka") * KAFKA_RECORDS * COPIES + fetching
     }
 }
 
@@ -174,15 +191,15 @@ impl Need {
 
 /// Prints the tables, and puts them into the document if that is asked for.
 pub fn run(args: &ScalingArgs, root: &Path) -> Result<()> {
-    let results = args.results.clone().unwrap_or_else(|| root.join(session::RESULTS));
+    let results = args.results.clone().unwrap_or_else(|| root.join(session::KEPT_RESULTS));
     let text = fs::read_to_string(&results).with_context(|| format!("read {}", results.display()))?;
     let lines: Vec<Measured> =
         serde_json::from_str(&text).with_context(|| format!("{} holds no results", results.display()))?;
-    let tables = tables(&Costs::of(&lines)?)?;
+    let costs = Costs::of(&lines)?;
+    let tables = tables(&costs)?;
     println!("{tables}");
     if args.write {
-        let measured: chrono::DateTime<chrono::Utc> = fs::metadata(&results)?.modified()?.into();
-        let heading = format!("Measured on {}:", measured.format("%Y-%m-%d"));
+        let heading = format!("Measured on {}:", costs.current_state.measured_on);
         report::write_table(&root.join(DOCUMENT), TABLE, &heading, &tables)?;
     }
     Ok(())
@@ -254,6 +271,8 @@ mod tests {
         Measured {
             stage: stage.to_owned(),
             against: "floor".to_owned(),
+            records: Stage::named(stage).unwrap().events,
+            measured_on: "2026-01-02".to_owned(),
             cpu_us,
             services_cpu_us: map(services),
             network_bytes: 500.0,
@@ -276,9 +295,11 @@ mod tests {
         // 4.8 cores' worth at 60 % of a core each, and so on.
         assert_eq!(need.processes, [1.0, 8.0, 1.0, 2.0]);
         assert_eq!(need.partitions, 24.0);
-        assert_eq!((need.kafka_cores.round(), need.cql_cores.round()), (2.0, 200.0));
+        // 2 µs for each of three copies of two records, and 1 for each of three groups.
+        assert!((need.kafka_cores - 2.5).abs() < 1e-9);
+        assert_eq!(need.cql_cores.round(), 200.0);
         assert_eq!((need.clickhouse_cores.round(), need.scylla_cores.round()), (2.0, 320.0));
-        assert_eq!(need.bottleneck(), "the CQL nodes: 92 % of 218 cores");
+        assert_eq!(need.bottleneck(), "the CQL nodes: 92 % of 219 cores");
     }
 
     #[test]
@@ -288,7 +309,7 @@ mod tests {
             "| current-state | 48.0 | 3.0 | 400.0 | 0.0 | 500 | cql 900 |",
             "| events per second | 10,000 | 100,000 | 1,000,000 |",
             "| partitions | 12 | 24 | 168 |",
-            "| Kafka brokers (cores) | 3 (1) | 3 (2) | 3 (20) |",
+            "| Kafka brokers (cores) | 3 (1) | 3 (3) | 4 (25) |",
             "| CQL nodes (cores), by what Cassandra takes here | 3 (20) | 25 (200) | 250 (2,000) |",
             "| ClickHouse shards (cores of one replica) | 1 (1) | 1 (2) | 3 (20) |",
             "| CQL, disk a day | 2.3 TB | 23.3 TB | 233.3 TB |",
@@ -304,6 +325,14 @@ mod tests {
             Measured { against: "naive-clickhouse".to_owned(), ..measured("analytics", 99.0, &[], &[]) };
         let all: Vec<Measured> = std::iter::once(of_peer).chain(lines()).collect();
         assert_eq!(Costs::of(&all).unwrap().analytics.cpu_us, 3.0);
+    }
+
+    #[test]
+    fn short_runs_are_refused() {
+        let mut all = lines();
+        all[1].records = 6_000;
+        let error = Costs::of(&all).err().unwrap().to_string();
+        assert!(error.starts_with("current-state-live was measured with 6000 events"), "{error}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::{
     Against, Args, FRESHNESS, compare,
     estimate::{self, Plan},
     freshness::{self, Freshness, Load},
-    inputs::{Inputs, Key},
+    inputs::{Inputs, Key, most_needed},
     measure::{self, Job, Round},
     peer::{PEERS, Peer},
     plot,
@@ -30,7 +30,7 @@ const PEER_RESULTS: &str = "target/bench/peers.json";
 const FRESHNESS_RESULTS: &str = "target/bench/freshness.json";
 const TABLE: &str = "benches/RESULTS.md";
 /// What the table of the stages was made from, every round of it: for `--compare` in other checkouts.
-const KEPT_RESULTS: &str = "benches/results.json";
+pub const KEPT_RESULTS: &str = "benches/results.json";
 const PLOTS: &str = "benches/plots";
 const PROFILES: &str = "target/bench/profiles";
 /// Preparing and settling of freshness, beside its span.
@@ -99,14 +99,13 @@ impl<'a> Session<'a> {
         self.root.join(if is_of_peers_alone { PEER_RESULTS } else { RESULTS })
     }
 
-    /// An error where a stage would run out of disk or memory half-way.
+    /// An error where a run would run out of disk or memory half-way.
     pub fn check_room(&self, chosen: &[&'static Stage]) -> Result<()> {
-        for &stage in chosen {
-            for (content, events, _) in self.inputs_of(stage) {
-                room::check(&self.folder, events, content.room()).with_context(|| stage.name.to_owned())?;
-            }
+        let mut read: Vec<Vec<Key>> = chosen.iter().map(|stage| self.inputs_of(stage)).collect();
+        if self.args.has_freshness() {
+            read.push(vec![freshness_input(self.freshness_load())]);
         }
-        Ok(())
+        room::check(&self.folder, most_needed(&read))
     }
 
     /// What a stage and its peers read.
@@ -139,7 +138,7 @@ impl<'a> Session<'a> {
         let mut made = HashSet::new();
         let plans: Vec<Plan> = chosen.iter().flat_map(|&stage| self.plans(stage, &mut made)).collect();
         let mut time: Duration = plans.iter().map(|&plan| estimate::of(plan, &earlier)).sum();
-        if self.args.names(FRESHNESS) && self.args.against.contains(&Against::Floors) {
+        if self.args.has_freshness() {
             time += FRESHNESS_AROUND + FRESHNESS_LOAD.warm_up + FRESHNESS_LOAD.span;
         }
         println!("this will take about {} on two cores", estimate::minutes(time));
@@ -231,15 +230,20 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// At half of what the slowest processor can do in live traffic.
-    pub async fn measure_freshness(&self) -> Result<Freshness> {
+    /// Half of what the slowest processor can do in live traffic, as far as that was measured.
+    fn freshness_load(&self) -> Load {
         let slowest = self.lines.iter().find(|line| line.stage == FRESHNESS_STAGE);
         let rate_per_s = slowest.map_or(FRESHNESS_LOAD.rate_per_s, |line| (line.ours_per_s / 2.0) as u64);
-        let load = if self.args.tiny { TINY_FRESHNESS_LOAD } else { Load { rate_per_s, ..FRESHNESS_LOAD } };
-        let events = load.events();
+        if self.args.tiny { TINY_FRESHNESS_LOAD } else { Load { rate_per_s, ..FRESHNESS_LOAD } }
+    }
+
+    /// How old events are when they can be read.
+    pub async fn measure_freshness(&self) -> Result<Freshness> {
+        let load = self.freshness_load();
+        let (content, events, partitions) = freshness_input(load);
         let mut inputs = Inputs::default();
-        inputs.make(Content::AsHappened, events, FRESHNESS_PARTITIONS, &self.folder).await?;
-        let input = inputs.get(Content::AsHappened, events, FRESHNESS_PARTITIONS)?;
+        inputs.make(content, events, partitions, &self.folder).await?;
+        let input = inputs.get(content, events, partitions)?;
         let freshness = freshness::measure(input, load).await.context(FRESHNESS)?;
         inputs.keep(&[]).await?;
         if self.args.tiny {
@@ -275,12 +279,16 @@ impl<'a> Session<'a> {
 
     /// How a table was made, when and on what.
     fn heading(&self) -> String {
-        let (today, machine) = (chrono::Utc::now().format("%Y-%m-%d"), &self.machine);
+        let (today, machine) = (report::today(), &self.machine);
         let against = self.args.against.iter().filter_map(clap::ValueEnum::to_possible_value);
         let against: Vec<String> = against.map(|name| name.get_name().to_owned()).collect();
         let command = format!("cargo xtask bench --against {}", against.join(","));
         format!("`{command}`, {today}; medians of the rounds, memory the most of any. {machine}")
     }
+}
+
+fn freshness_input(load: Load) -> Key {
+    (Content::AsHappened, load.events(), FRESHNESS_PARTITIONS)
 }
 
 /// Events and partitions of a floor that is the stage itself with less.

@@ -6,9 +6,10 @@ use super::{
     interrupt,
     offsets::{Group, records_in},
     ours, plot,
+    room::{self, Needs, PerEvent},
 };
 use anyhow::{Context, Result, ensure};
-use claims_verifier::{namespace::Namespace, pipeline::Pipeline};
+use claims_verifier::{namespace::Namespace, pipeline::Pipeline, views::clickhouse};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
@@ -36,15 +37,24 @@ const MAX_CQL_FILES: u64 = 150;
 /// ClickHouse merges: more parts than this at any time means that it can't follow.
 const MAX_PARTS: u64 = 300;
 
+/// In Kafka, in all views and in the trail; and in memory what is known of the topic to compare them.
+const PER_EVENT: PerEvent = PerEvent { disk: 3_000, memory: 500 };
+
 /// How long, and how fast.
 #[derive(Debug, Args)]
 pub struct SoakArgs {
     /// How long
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
     /// Events per second
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
     rate: u64,
+}
+
+impl SoakArgs {
+    fn events(&self) -> u64 {
+        self.minutes * 60 * self.rate
+    }
 }
 
 /// One look at everything.
@@ -60,16 +70,18 @@ pub struct Sample {
     pub lag: Vec<u64>,
     /// Active parts of ClickHouse's table.
     pub clickhouse_parts: u64,
-    /// Data files of the keyspace; none are seen with Docker.
-    pub cql_files: u64,
+    /// Data files of the keyspace; with Docker they can't be seen.
+    pub cql_files: Option<u64>,
 }
 
 /// Runs all processors under load, and tells whether anything grew.
 pub async fn run(args: &SoakArgs, folder: &Path) -> Result<()> {
     let root = Layout::discover()?.root;
+    room::check(folder, Needs::of(args.events(), PER_EVENT))?;
     let namespace = Namespace::new("bench_soak", &folder.join("bench_soak"), PARTITIONS)?;
     namespace.reset().await?;
     Pipeline::new(namespace.clone())?.prepare()?;
+    let inserted = clickhouse::rows_inserted(&namespace).await?;
     let mut programs = Vec::new();
     let mut groups = Vec::new();
     for processor in PROCESSORS {
@@ -77,23 +89,24 @@ pub async fn run(args: &SoakArgs, folder: &Path) -> Result<()> {
         programs.push(Program::start(processor, command, &namespace.dir)?);
         groups.push(Group::of(&namespace, &namespace.group(processor))?);
     }
-    // More than are needed: it is ended at the end.
-    let (events, rate) = (((args.minutes + 1) * 60 * args.rate).to_string(), args.rate.to_string());
+    let (events, rate) = (args.events().to_string(), args.rate.to_string());
     let load = ours::claims(&namespace, &["generate", "--events", &events, "--rate", &rate])?;
-    let mut load = Program::start("load", load, &namespace.dir)?;
+    let mut load = Program::start("load", load, &namespace.dir)?.finishing();
     let samples = watch(args, &namespace, &mut programs, &groups, &mut load).await?;
-    load.terminate()?;
+    load.wait(SETTLE_LIMIT)?;
     fs::create_dir_all(root.join("target/bench"))?;
     fs::write(root.join(RESULTS), serde_json::to_string_pretty(&samples)?)?;
     plot::write_soak(&root.join(PLOT), &PROCESSORS, &samples)?;
     println!("{}\n{}", root.join(RESULTS).display(), root.join(PLOT).display());
     settle(&namespace, &mut programs, &groups)?;
     programs.into_iter().try_for_each(Program::stop)?;
-    let verdict = judge(&samples, args.rate);
-    appended::verify(&namespace).await?;
+    let inserted = clickhouse::events_inserted(&namespace, inserted).await?;
+    let lost = appended::verify(&namespace, inserted).await.err().map(|error| format!("{error:#}"));
+    let grown = judge(&samples, args.rate).err().map(|error| format!("{error:#}"));
+    let wrong: Vec<String> = lost.into_iter().chain(grown).collect();
+    ensure!(wrong.is_empty(), "{}", wrong.join("; "));
     namespace.reset().await?;
-    fs::remove_dir_all(&namespace.dir)?;
-    verdict
+    Ok(fs::remove_dir_all(&namespace.dir)?)
 }
 
 /// Waits until everything that came in is committed.
@@ -127,7 +140,7 @@ async fn watch(
         tokio::time::sleep((span * number / SAMPLES).saturating_sub(begun.elapsed())).await;
         interrupt::check()?;
         programs.iter_mut().try_for_each(Program::check)?;
-        load.check()?;
+        load.check_unfinished()?;
         let appended = records_in(namespace, &namespace.events_topic)?;
         let sample = Sample {
             at_s: begun.elapsed().as_secs_f64(),
@@ -151,11 +164,12 @@ async fn clickhouse_parts(namespace: &Namespace) -> Result<u64> {
 }
 
 /// Data files of the keyspace's tables below the native server's folder.
-fn cql_files(namespace: &Namespace) -> Result<u64> {
+fn cql_files(namespace: &Namespace) -> Result<Option<u64>> {
     let keyspace = Layout::discover()?.data("cassandra").join("data").join(&namespace.name);
-    let Ok(tables) = fs::read_dir(keyspace) else { return Ok(0) };
+    let Ok(tables) = fs::read_dir(keyspace) else { return Ok(None) };
     let files = tables.flatten().filter_map(|table| fs::read_dir(table.path()).ok()).flatten().flatten();
-    Ok(files.filter(|file| file.file_name().to_string_lossy().ends_with("-Data.db")).count() as u64)
+    let is_data = |file: &fs::DirEntry| file.file_name().to_string_lossy().ends_with("-Data.db");
+    Ok(Some(files.filter(is_data).count() as u64))
 }
 
 /// An error that names what grew.
@@ -184,10 +198,14 @@ fn judge(samples: &[Sample], rate: u64) -> Result<()> {
         println!("{came:.0} events per second came in");
         ensure!(came >= rate as f64 * LEAST_RATE, "{came:.0} events per second came in, {rate} should have");
     }
-    let files = samples.iter().map(|sample| sample.cql_files).max().unwrap_or(0);
-    println!("CQL: at most {files} data files");
-    if files > MAX_CQL_FILES {
-        grown.push(format!("data files in CQL: {files}"));
+    match samples.iter().filter_map(|sample| sample.cql_files).max() {
+        None => println!("CQL: the data files are not seen"),
+        Some(files) => {
+            println!("CQL: at most {files} data files");
+            if files > MAX_CQL_FILES {
+                grown.push(format!("data files in CQL: {files}"));
+            }
+        }
     }
     let parts = samples.iter().map(|sample| sample.clickhouse_parts).max().unwrap_or(0);
     println!("ClickHouse: at most {parts} parts");
@@ -209,7 +227,7 @@ mod tests {
             rss_mib: vec![100, rss(number), 100],
             lag: vec![0, lag, 0],
             clickhouse_parts: 12,
-            cql_files: 3,
+            cql_files: Some(3),
         };
         (0..40).map(sample).collect()
     }

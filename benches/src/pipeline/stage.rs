@@ -248,11 +248,12 @@ pub const STAGES: &[Stage] = &[
 ];
 
 impl Content {
-    /// Of bulk there is no file and no model; a floor holds its rows, and the model its claims, in memory.
+    /// Of bulk there is no file and no model. Otherwise the model of an input takes some 1,200 bytes of memory for an event,
+    /// and a floor's rows as much while it runs.
     pub fn room(self) -> PerEvent {
         match self {
             Self::Bulk => PerEvent { disk: 1_200, memory: 50 },
-            Self::AsHappened | Self::Live | Self::Cases => PerEvent { disk: 6_000, memory: 4_000 },
+            Self::AsHappened | Self::Live | Self::Cases => PerEvent { disk: 4_000, memory: 2_500 },
         }
     }
 }

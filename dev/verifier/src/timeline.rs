@@ -33,6 +33,17 @@ impl Timelines {
         model.0.iter().filter(|(key, entries)| self.0.get(*key) != Some(entries)).count() as u64
     }
 
+    /// Claims that have fewer entries than the model has.
+    pub fn shorter(&self, model: &Self) -> usize {
+        let entries = |key| self.entries_of(key);
+        model.0.iter().filter(|(key, (wanted, _))| entries(*key) < *wanted).count()
+    }
+
+    /// How many entries a claim has.
+    pub fn entries_of(&self, key: &ClaimKey) -> u64 {
+        self.0.get(key).map_or(0, |(entries, _)| *entries)
+    }
+
     /// Every claim has exactly the entries that the model has.
     pub fn check(&self, name: &str, model: &Self) -> Check {
         let entries = |timeline: Option<&(u64, u64)>| timeline.map_or(0, |(entries, _)| *entries);
@@ -77,5 +88,6 @@ mod tests {
             assert_eq!(timelines(wrong).check("v", &model).problems.len(), 1, "{wrong:?}");
         }
         assert_eq!(model.check("v", &Timelines::default()).problems.len(), 1);
+        assert_eq!((timelines(&[(9, "ClaimClosed")]).shorter(&model), model.shorter(&model)), (1, 0));
     }
 }

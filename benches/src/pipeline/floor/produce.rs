@@ -7,12 +7,15 @@ use claims_verifier::namespace::Namespace;
 use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
-    producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer},
+    producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer},
 };
 use std::time::Duration;
 
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(120);
 const QUEUE_FULL_WAIT: Duration = Duration::from_millis(2);
+/// Delivery reports are taken after so many records, by the thread that hands them over, as the product's: a thread of their
+/// own would cost more.
+const RECORDS_PER_POLL: usize = 512;
 
 /// From the topic that is read into the namespace's own, with the product's settings.
 pub async fn run(namespace: &Namespace) -> Result<()> {
@@ -26,10 +29,13 @@ pub async fn run(namespace: &Namespace) -> Result<()> {
         .set("queue.buffering.max.kbytes", "131072")
         .set("enable.idempotence", "true")
         .set("acks", "all");
-    let producer: ThreadedProducer<DefaultProducerContext> = client.create()?;
+    let producer: BaseProducer<DefaultProducerContext> = client.create()?;
     let topic = namespace.topic("claims.events.v1");
     say_ready();
-    for (record, headers) in all.iter().zip(headers) {
+    for ((number, record), headers) in all.iter().enumerate().zip(headers) {
+        if number % RECORDS_PER_POLL == 0 {
+            producer.poll(Duration::ZERO);
+        }
         let mut message: BaseRecord<'_, [u8], [u8]> =
             BaseRecord::to(&topic).partition(record.origin.partition).headers(headers);
         message.key = record.key.as_deref();
@@ -39,7 +45,7 @@ pub async fn run(namespace: &Namespace) -> Result<()> {
                 KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull) => message = refused,
                 error => bail!(error),
             }
-            std::thread::sleep(QUEUE_FULL_WAIT);
+            producer.poll(QUEUE_FULL_WAIT);
         }
     }
     producer.flush(FLUSH_TIMEOUT)?;

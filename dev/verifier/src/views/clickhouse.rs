@@ -36,6 +36,24 @@ pub async fn events(namespace: &Namespace) -> Result<(u64, u64)> {
     Ok((rows.parse()?, distinct.parse()?))
 }
 
+/// Rows that the server was given since its start, for any table. Of the copies of a row `events` shows one; here all count.
+pub async fn rows_inserted(namespace: &Namespace) -> Result<u64> {
+    let sql = "SELECT sum(value) FROM system.events WHERE event = 'InsertedRows' FORMAT TSV";
+    Ok(namespace.clickhouse_sql(sql).await?.trim().parse()?)
+}
+
+/// Events among the rows that the server was given since it had been given `before`: without those of the database's other
+/// tables, which are few and have no copies.
+pub async fn events_inserted(namespace: &Namespace, before: u64) -> Result<u64> {
+    let sql = format!(
+        "SELECT sum(ifNull(total_rows, 0)) FROM system.tables \
+         WHERE database = '{}' AND name NOT IN ('event_log', 'events', 'latest') FORMAT TSV",
+        namespace.name
+    );
+    let beside: u64 = namespace.clickhouse_sql(&sql).await?.trim().parse()?;
+    Ok(rows_inserted(namespace).await?.saturating_sub(before + beside))
+}
+
 fn row(line: &str) -> Result<((String, String), Claim)> {
     let cells: Vec<Option<String>> =
         line.split('\t').map(|cell| (cell != "\\N").then(|| unescape(cell))).collect();

@@ -87,6 +87,15 @@ impl ListView {
         }
     }
 
+    /// How many claims don't stand in their place, wherever else they or others stand.
+    pub fn missing(self, found: &HashMap<ClaimKey, Vec<String>>, model: &Claims) -> usize {
+        let is_missing = |(key, claim): &(&ClaimKey, &Claim)| {
+            let stands = |place| found.get(*key).is_some_and(|places| places.contains(&place));
+            self.wanted(claim).is_some_and(|place| !stands(place))
+        };
+        model.iter().filter(is_missing).count()
+    }
+
     /// Each claim stands in its one place, and in no other.
     pub fn check(self, found: &HashMap<ClaimKey, Vec<String>>, model: &Claims) -> Check {
         let (table, _) = self.table_and_column();

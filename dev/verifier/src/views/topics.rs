@@ -123,10 +123,15 @@ async fn latest_schema(namespace: &Namespace, subject: &str) -> Result<Schema> {
     Ok(Schema::parse_str(&latest_schema_text(namespace, subject).await?)?)
 }
 
+async fn ask(url: &str) -> Result<serde_json::Value> {
+    let client = reqwest::Client::builder().timeout(REQUEST_TIMEOUT).build()?;
+    Ok(client.get(url).send().await?.error_for_status()?.json().await?)
+}
+
 /// The newest schema of a subject.
 async fn latest_schema_text(namespace: &Namespace, subject: &str) -> Result<String> {
     let url = format!("{}/subjects/{subject}/versions/latest", namespace.registry());
-    let answer: serde_json::Value = reqwest::get(&url).await?.error_for_status()?.json().await?;
+    let answer = ask(&url).await?;
     let schema =
         answer.get("schema").and_then(serde_json::Value::as_str).context("no schema in the answer")?;
     Ok(schema.to_owned())
@@ -135,7 +140,7 @@ async fn latest_schema_text(namespace: &Namespace, subject: &str) -> Result<Stri
 /// The id of the newest schema of a subject.
 pub async fn latest_schema_id(namespace: &Namespace, subject: &str) -> Result<u32> {
     let url = format!("{}/subjects/{subject}/versions/latest", namespace.registry());
-    let answer: serde_json::Value = reqwest::get(&url).await?.error_for_status()?.json().await?;
+    let answer = ask(&url).await?;
     let id = answer.get("id").and_then(serde_json::Value::as_u64).context("no id in the answer")?;
     Ok(u32::try_from(id)?)
 }
@@ -143,7 +148,7 @@ pub async fn latest_schema_id(namespace: &Namespace, subject: &str) -> Result<u3
 /// A schema by its id.
 pub async fn schema_text(namespace: &Namespace, id: u32) -> Result<String> {
     let url = format!("{}/schemas/ids/{id}", namespace.registry());
-    let answer: serde_json::Value = reqwest::get(&url).await?.error_for_status()?.json().await?;
+    let answer = ask(&url).await?;
     let schema = answer.get("schema").and_then(serde_json::Value::as_str);
     Ok(schema.context("no schema in the answer")?.to_owned())
 }
