@@ -102,6 +102,10 @@ pub const LIVE_BATCH_RECORDS: u64 = 5_000;
 /// run.
 const LONG_EVENTS: u64 = 2_000_000;
 
+/// Of those stages: runs of a few seconds meet a shared machine's good and bad moments, whose ratios differ by a third. The
+/// median of so many is steadier than that of five.
+const LONG_ROUNDS: u32 = 9;
+
 /// Of stages with whole claims into CQL, which is the slowest of the services: some six of the batches in which a claim's
 /// events are folded together. Rate and CPU are taken from the first one's end on.
 const CQL_EVENTS: u64 = 150_000;
@@ -131,6 +135,7 @@ pub const STAGES: &[Stage] = &[
     Stage {
         cpu_goal_us: Some(3.0),
         events: LONG_EVENTS,
+        rounds: LONG_ROUNDS,
         ..stage(
             "ingest-ndjson",
             "file of events → validated → Avro → acknowledged",
@@ -142,6 +147,7 @@ pub const STAGES: &[Stage] = &[
     Stage {
         content: Content::Cases,
         events: LONG_EVENTS,
+        rounds: LONG_ROUNDS,
         ..stage(
             "ingest-csv",
             "file of cases, mapped → validated → Avro → acknowledged",
@@ -152,10 +158,12 @@ pub const STAGES: &[Stage] = &[
     },
     Stage {
         events: LONG_EVENTS,
+        rounds: LONG_ROUNDS,
         ..stage("ingest-http", "the same events over HTTP", Ours::Http, Floor::Stage("ingest-ndjson"), 0.5)
     },
     Stage {
         events: LONG_EVENTS,
+        rounds: LONG_ROUNDS,
         ..stage(
             "fold",
             "consume → decode → durable fold, no sink",
@@ -191,6 +199,7 @@ pub const STAGES: &[Stage] = &[
     Stage {
         cpu_goal_us: Some(2.0),
         events: LONG_EVENTS,
+        rounds: LONG_ROUNDS,
         ..stage(
             "analytics",
             "analytics → ClickHouse",
@@ -201,6 +210,7 @@ pub const STAGES: &[Stage] = &[
     },
     Stage {
         events: LONG_EVENTS,
+        rounds: LONG_ROUNDS,
         ..stage(
             "audit",
             "audit → hash-chained Parquet",
@@ -235,6 +245,7 @@ pub const STAGES: &[Stage] = &[
     Stage {
         content: Content::Bulk,
         events: LONG_EVENTS,
+        rounds: LONG_ROUNDS,
         partitions: 64,
         max_cpu_ratio: Some(1.2),
         ..stage(

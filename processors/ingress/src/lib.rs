@@ -4,7 +4,7 @@
 //!
 //! - [`source`]: readers of files; every row is an event or several, says nothing new, or is refused.
 //! - [`envelope`], [`content`]: the whole event and its deterministic id.
-//! - [`records`], [`publisher`], [`delivery`], [`partitioner`]: the way into Kafka.
+//! - [`records`], [`publisher`], [`delivery`], `reports`, [`partitioner`]: the way into Kafka.
 //! - [`rejects`]: why a row was refused.
 //! - [`import`]: one input from beginning to end.
 //! - [`mapping`]: CSV columns to events.
