@@ -53,7 +53,7 @@ pub struct SoakArgs {
 
 impl SoakArgs {
     fn events(&self) -> u64 {
-        self.minutes * 60 * self.rate
+        self.minutes.saturating_mul(60).saturating_mul(self.rate)
     }
 }
 
