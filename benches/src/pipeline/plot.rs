@@ -94,10 +94,13 @@ pub fn write_soak(path: &Path, processors: &[&str], samples: &[Sample]) -> Resul
             |i: usize| samples.iter().map(|sample| numbers(sample).get(i).copied().unwrap_or(0)).collect();
         processors.iter().enumerate().map(|(i, name)| ((*name).to_owned(), series(i))).collect()
     };
-    let counts = vec![
-        ("ClickHouse parts".to_owned(), samples.iter().map(|sample| sample.clickhouse_parts).collect()),
-        ("CQL data files".to_owned(), samples.iter().map(|sample| sample.cql_files.unwrap_or(0)).collect()),
-    ];
+    let parts = samples.iter().map(|sample| sample.clickhouse_parts).collect();
+    let mut counts = vec![("ClickHouse parts".to_owned(), parts)];
+    // Files of another machine's server are not seen, which is not to look like none.
+    if samples.iter().any(|sample| sample.cql_files.is_some()) {
+        let files = samples.iter().map(|sample| sample.cql_files.unwrap_or(0)).collect();
+        counts.push(("CQL data files".to_owned(), files));
+    }
     let panels = [
         ("resident memory, MiB", of(|sample| &sample.rss_mib)),
         ("lag, records", of(|sample| &sample.lag)),

@@ -55,7 +55,7 @@ fn enough(what: &str, there: u64, for_events: u64) -> Result<()> {
     let mib = |bytes: u64| bytes / 1024 / 1024;
     ensure!(
         there >= needed,
-        "too little {what}: {} MiB free, {} MiB needed; free some, or give fewer --events",
+        "too little {what}: {} MiB free, {} MiB needed; free some, or ask for fewer events",
         mib(there),
         mib(needed)
     );

@@ -334,7 +334,7 @@ impl Sender {
         if self.on_receipt == RECORDS_PER_RECEIPT {
             self.close_receipt();
             if self.in_passing.is_some() {
-                self.publisher.producer.producer().poll(Duration::ZERO);
+                self.publisher.producer.take_reports();
             }
         }
         self.on_receipt += 1;

@@ -57,7 +57,7 @@ impl<C: ProducerContext + 'static> ReportedProducer<C> {
                         producer.poll(Duration::from_millis(WAIT_MS));
                     } else {
                         thread::sleep(Duration::from_millis(LEFT_OVER_INTERVAL_MS));
-                        producer.poll(Duration::ZERO);
+                        take_reports(&producer);
                     }
                 }
             }
@@ -76,10 +76,29 @@ impl<C: ProducerContext + 'static> ReportedProducer<C> {
         self.producer.client()
     }
 
-    /// From now on the caller takes reports: by polling the producer, again and again.
+    /// Takes the reports that are there, without waiting.
+    pub(crate) fn take_reports(&self) {
+        take_reports(&self.producer);
+    }
+
+    /// From now on the caller [takes reports](Self::take_reports), again and again.
     pub(crate) fn in_passing(&self) -> InPassing {
         self.shared.passing.fetch_add(1, Ordering::Relaxed);
         InPassing(Arc::clone(&self.shared))
+    }
+}
+
+/// A poll that doesn't wait takes the reports of one request's share of one partition, however few these are. With many
+/// partitions or a slow source a poll now and then would leave more and more behind.
+fn take_reports<C: ProducerContext + 'static>(producer: &BaseProducer<C>) {
+    let mut in_flight = producer.in_flight_count();
+    while in_flight > 0 {
+        producer.poll(Duration::ZERO);
+        let left = producer.in_flight_count();
+        if left >= in_flight {
+            break;
+        }
+        in_flight = left;
     }
 }
 
@@ -116,23 +135,36 @@ mod tests {
         }
     }
 
-    #[test]
-    fn every_report_is_taken_also_while_nobody_passes() {
+    /// Nobody listens there: a record fails by its timeout.
+    fn unreachable() -> (Count, ReportedProducer<Count>) {
         let count = Count::default();
-        // Nobody listens there: a record fails by its timeout.
         let producer = ClientConfig::new()
             .set("bootstrap.servers", "127.0.0.1:1")
             .set("message.timeout.ms", "50")
             .create_with_context(count.clone())
             .unwrap();
-        let reported = ReportedProducer::start(producer).unwrap();
+        (count, ReportedProducer::start(producer).unwrap())
+    }
+
+    fn send(reported: &ReportedProducer<Count>, topic: &str) {
+        let record = BaseRecord::<(), str>::to(topic).payload("x");
+        reported.producer().send(record).map_err(|e| e.0).unwrap();
+    }
+
+    fn wait_for(count: &Count, wanted: usize, limit: Duration) {
+        let begun = Instant::now();
+        while count.0.load(Ordering::Relaxed) < wanted {
+            assert!(begun.elapsed() < limit, "{} of {wanted} reports", count.0.load(Ordering::Relaxed));
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn every_report_is_taken_also_while_nobody_passes() {
+        let (count, reported) = unreachable();
         let fails = |wanted: usize| {
-            reported.producer().send(BaseRecord::<(), str>::to("t").payload("x")).map_err(|e| e.0).unwrap();
-            let begun = Instant::now();
-            while count.0.load(Ordering::Relaxed) < wanted {
-                assert!(begun.elapsed() < Duration::from_secs(30), "report {wanted} was not taken");
-                thread::sleep(Duration::from_millis(5));
-            }
+            send(&reported, "t");
+            wait_for(&count, wanted, Duration::from_secs(30));
         };
         fails(1);
         let in_passing = reported.in_passing();
@@ -140,5 +172,17 @@ mod tests {
         drop(in_passing);
         fails(3);
         assert_eq!(reported.shared.passing.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn many_small_shares_of_requests_leave_nothing_behind() {
+        const TOPICS: usize = 500;
+        let (count, reported) = unreachable();
+        let _in_passing = reported.in_passing();
+        for topic in 0..TOPICS {
+            send(&reported, &format!("t{topic}"));
+        }
+        // One share at each look, every 20 ms, would take 10 s.
+        wait_for(&count, TOPICS, Duration::from_secs(5));
     }
 }

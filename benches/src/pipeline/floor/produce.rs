@@ -34,7 +34,7 @@ pub async fn run(namespace: &Namespace) -> Result<()> {
     say_ready();
     for ((number, record), headers) in all.iter().enumerate().zip(headers) {
         if number % RECORDS_PER_POLL == 0 {
-            producer.poll(Duration::ZERO);
+            take_reports(&producer);
         }
         let mut message: BaseRecord<'_, [u8], [u8]> =
             BaseRecord::to(&topic).partition(record.origin.partition).headers(headers);
@@ -52,6 +52,19 @@ pub async fn run(namespace: &Namespace) -> Result<()> {
     say_done(all.len() as u64);
     // What is measured is over; who measures ends the process.
     std::future::pending().await
+}
+
+/// All that are there, without waiting: one poll takes those of one request's share of a partition.
+fn take_reports(producer: &BaseProducer<DefaultProducerContext>) {
+    let mut in_flight = producer.in_flight_count();
+    while in_flight > 0 {
+        producer.poll(Duration::ZERO);
+        let left = producer.in_flight_count();
+        if left >= in_flight {
+            break;
+        }
+        in_flight = left;
+    }
 }
 
 fn headers_of(record: &OwnedRecord) -> OwnedHeaders {

@@ -37,6 +37,7 @@ pub async fn events(namespace: &Namespace) -> Result<(u64, u64)> {
 }
 
 /// Rows that the server was given since its start, for any table. Of the copies of a row `events` shows one; here all count.
+/// So does whatever the server writes into logs of its own, which the native one doesn't keep.
 pub async fn rows_inserted(namespace: &Namespace) -> Result<u64> {
     let sql = "SELECT sum(value) FROM system.events WHERE event = 'InsertedRows' FORMAT TSV";
     Ok(namespace.clickhouse_sql(sql).await?.trim().parse()?)
@@ -51,7 +52,10 @@ pub async fn events_inserted(namespace: &Namespace, before: u64) -> Result<u64> 
         namespace.name
     );
     let beside: u64 = namespace.clickhouse_sql(&sql).await?.trim().parse()?;
-    Ok(rows_inserted(namespace).await?.saturating_sub(before + beside))
+    let now = rows_inserted(namespace).await?;
+    now.checked_sub(before + beside).with_context(|| {
+        format!("ClickHouse counts {now} rows, after {before} and {beside}: was it started anew meanwhile?")
+    })
 }
 
 fn row(line: &str) -> Result<((String, String), Claim)> {
