@@ -91,7 +91,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let needs = Needs::of(1 << 40, PerEvent { disk: 1_000, memory: 1 }) + Needs::default();
         let error = check(folder.path(), needs).unwrap_err().to_string();
-        assert!(error.starts_with("too little disk space: ") && error.contains("fewer --events"), "{error}");
+        assert!(error.starts_with("too little disk space: ") && error.contains("fewer events"), "{error}");
         assert!(enough("memory", LEAST_BYTES + 10, 10).is_ok());
         assert!(enough("memory", LEAST_BYTES + 9, 10).is_err());
         assert_eq!(field("MemTotal: 5 kB\nMemAvailable:   42 kB\n", "MemAvailable:"), Some(42));
