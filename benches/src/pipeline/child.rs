@@ -180,6 +180,39 @@ fn received_bytes(devices: &str, name: &str) -> Option<u64> {
     numbers.split_whitespace().next()?.parse().ok()
 }
 
+/// What the machine's processors have done since it started, in ticks.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Processors {
+    all: u64,
+    idle: u64,
+    stolen: u64,
+}
+
+impl Processors {
+    /// So far; `None` where the kernel doesn't say.
+    pub fn now() -> Option<Self> {
+        Self::of(&fs::read_to_string("/proc/stat").ok()?)
+    }
+
+    /// Of the line with all processors: user, nice, system, idle, waiting for disks, interrupts, soft ones, stolen. What
+    /// follows is within these.
+    fn of(stat: &str) -> Option<Self> {
+        let numbers = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+        let ticks: Vec<u64> =
+            numbers.split_ascii_whitespace().take(8).map_while(|n| n.parse().ok()).collect();
+        let &[_, _, _, idle, waiting, _, _, stolen] = ticks.as_slice() else { return None };
+        Some(Self { all: ticks.iter().sum(), idle: idle + waiting, stolen })
+    }
+
+    /// The shares of the time since `earlier` in which they had nothing to do, and in which the host of a virtual machine
+    /// let them wait.
+    pub fn shares_since(self, earlier: Self) -> (f64, f64) {
+        let all = self.all.saturating_sub(earlier.all).max(1) as f64;
+        let share = |now: u64, then: u64| now.saturating_sub(then) as f64 / all;
+        (share(self.idle, earlier.idle), share(self.stolen, earlier.stolen))
+    }
+}
+
 fn usage_of_tree(pid: u32) -> Usage {
     let mut usage = Usage { cpu_s: cpu_s(pid).unwrap_or(0.0), peak_mib: peak_mib(pid).unwrap_or(0) };
     for child in children(pid) {
@@ -232,6 +265,16 @@ mod tests {
         let stat = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 20 0 99";
         assert_eq!(cpu_ticks(stat), Some(11 + 12 + 13 + 14));
         assert_eq!(cpu_ticks("7 (a"), None);
+    }
+
+    #[test]
+    fn what_the_host_has_taken_is_told_from_rest() {
+        let of = |stat| Processors::of(stat).unwrap();
+        let before = of("cpu  10 0 10 70 10 0 0 0 5 0\ncpu0 1 0 0 0 0 0 0 0 0 0\n");
+        let now = of("cpu  40 0 20 100 20 0 0 20 35 0\n");
+        assert_eq!(now.shares_since(before), (0.4, 0.2));
+        assert_eq!(now.shares_since(now), (0.0, 0.0));
+        assert_eq!(Processors::of("cpu  1 2 3\n"), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! How far a consumer group, or a topic, has come: looked at from outside, the same way for everybody.
 
 use super::{
-    child::{Program, loopback_bytes, services_cpu_s},
+    child::{Processors, Program, loopback_bytes, services_cpu_s},
     interrupt,
     profile::Profiler,
 };
@@ -38,12 +38,14 @@ struct Mark {
     records: u64,
     cpu_s: f64,
     services_cpu_s: BTreeMap<&'static str, f64>,
+    processors: Option<Processors>,
 }
 
 impl Mark {
     fn now(programs: &[Program], at: Instant, records: u64) -> Result<Self> {
         let cpu_s = programs.iter().map(|program| program.usage().cpu_s).sum();
-        Ok(Self { at, records, cpu_s, services_cpu_s: services_cpu_s()? })
+        let (services_cpu_s, processors) = (services_cpu_s()?, Processors::now());
+        Ok(Self { at, records, cpu_s, services_cpu_s, processors })
     }
 }
 
@@ -58,6 +60,10 @@ pub struct Run {
     pub cpu_s_per_million: f64,
     /// The same of the services.
     pub services_cpu_s_per_million: BTreeMap<&'static str, f64>,
+    /// The share of the machine that had nothing to do, from a tenth of the records to the last; 0 where that isn't known.
+    pub idle_share: f64,
+    /// The share that its host gave to others: such a run is slower by as much, or more.
+    pub stolen_share: f64,
     /// The most resident memory of any of its processes, in MiB. A floor's holds its prepared rows.
     pub peak_mib: u64,
     /// Bytes on the loopback network from the start, everybody's, per record. Not from a tenth: a consumer has fetched much of
@@ -75,11 +81,17 @@ impl Run {
         let of_service = |(&name, &cpu_s): (&&'static str, &f64)| {
             (name, per_million(cpu_s - from.services_cpu_s.get(name).copied().unwrap_or(0.0)))
         };
+        let (idle_share, stolen_share) = match (from.processors, to.processors) {
+            (Some(from), Some(to)) => to.shares_since(from),
+            _ => (0.0, 0.0),
+        };
         Self {
             per_s: (records > 0 && seconds > 0.0).then(|| records as f64 / seconds),
             wall_s: to.at.duration_since(begun).as_secs_f64(),
             cpu_s_per_million: per_million(to.cpu_s - from.cpu_s),
             services_cpu_s_per_million: to.services_cpu_s.iter().map(of_service).collect(),
+            idle_share,
+            stolen_share,
             peak_mib: 0,
             network_bytes_per_record: 0.0,
             stored_bytes_per_record: BTreeMap::new(),
@@ -215,7 +227,8 @@ mod tests {
     use super::*;
 
     fn mark(at: Instant, records: u64, cpu_s: f64) -> Mark {
-        Mark { at, records, cpu_s, services_cpu_s: BTreeMap::from([("kafka", 2.0 * cpu_s)]) }
+        let services_cpu_s = BTreeMap::from([("kafka", 2.0 * cpu_s)]);
+        Mark { at, records, cpu_s, services_cpu_s, processors: None }
     }
 
     #[test]

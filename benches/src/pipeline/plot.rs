@@ -97,14 +97,16 @@ pub fn write_soak(path: &Path, processors: &[&str], samples: &[Sample]) -> Resul
     let parts = samples.iter().map(|sample| sample.clickhouse_parts).collect();
     let mut counts = vec![("ClickHouse parts".to_owned(), parts)];
     // Files of another machine's server are not seen, which is not to look like none.
-    if samples.iter().any(|sample| sample.cql_files.is_some()) {
-        let files = samples.iter().map(|sample| sample.cql_files.unwrap_or(0)).collect();
+    let counted = if let Some(files) = samples.iter().map(|sample| sample.cql_files).collect() {
         counts.push(("CQL data files".to_owned(), files));
-    }
+        "parts and files"
+    } else {
+        "parts"
+    };
     let panels = [
         ("resident memory, MiB", of(|sample| &sample.rss_mib)),
         ("lag, records", of(|sample| &sample.lag)),
-        ("parts and files", counts),
+        (counted, counts),
     ];
     let minutes = samples.last().map_or(0.0, |sample| sample.at_s / 60.0);
     let height = PANEL_HEIGHT * panels.len() as f64 + 40.0;

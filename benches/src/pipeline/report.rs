@@ -31,6 +31,8 @@ pub const FRESHNESS: Table = Table { begin: "<!-- freshness: begin -->", end: "<
 const CQL_GOALS_MS: (f64, f64) = (100.0, 250.0);
 /// … and 99 of 100 in ClickHouse.
 const CLICKHOUSE_GOAL_MS: f64 = 1_500.0;
+/// A host that takes more than this share of the machine is told of.
+const STOLEN_TOLD: f64 = 0.02;
 
 /// What ours may take, against what the floor takes.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -86,6 +88,8 @@ pub struct Line {
     pub ours_network_bytes_per_record: f64,
     /// Bytes that our runs have left, by where, per record, medians.
     pub ours_stored_bytes_per_record: BTreeMap<&'static str, f64>,
+    /// The share of the machine that its host gave to others, median of all runs, ours and the floor's.
+    pub stolen_share: f64,
     /// Every round.
     pub rounds: Vec<Round>,
 }
@@ -136,6 +140,7 @@ impl Line {
             ours_per_s.iter().zip(&floor_per_s).map(|(ours, floor)| ours / floor).collect();
         let of = |runs: &[&Run], what: fn(&Run) -> f64| median(runs.iter().map(|run| what(run)));
         let peak = |runs: &[&Run]| runs.iter().map(|run| run.peak_mib).max().unwrap_or(0);
+        let stolen_share = median(ours.iter().chain(&floor).map(|run| run.stolen_share));
         let ratio = median(ratios.iter().copied());
         let ours_cpu = of(&ours, |run| run.cpu_s_per_million);
         let floor_cpu = of(&floor, |run| run.cpu_s_per_million);
@@ -164,6 +169,7 @@ impl Line {
             floor_services_cpu_s_per_million: medians(&floor, |run| &run.services_cpu_s_per_million),
             ours_network_bytes_per_record: of(&ours, |run| run.network_bytes_per_record),
             ours_stored_bytes_per_record: medians(&ours, |run| &run.stored_bytes_per_record),
+            stolen_share,
             rounds,
         };
         line.is_met = line.goals().iter().all(|(_, is_met)| *is_met);
@@ -203,7 +209,7 @@ impl Line {
     pub fn print(&self) {
         println!(
             "{:<22} ours {:>9.0}/s, {} {:>9.0}/s, ratio {:.2} ({:.2} to {:.2}), goal {}; CPU {:.1} against {:.1} s per \
-             million, {} MiB",
+             million, {} MiB{}",
             self.stage,
             self.ours_per_s,
             self.against,
@@ -215,6 +221,11 @@ impl Line {
             self.ours_cpu_s_per_million,
             self.floor_cpu_s_per_million,
             self.ours_peak_mib,
+            if self.stolen_share >= STOLEN_TOLD {
+                format!("; {:.0} % of the machine were taken away by its host", self.stolen_share * 100.0)
+            } else {
+                String::new()
+            },
         );
     }
 }
@@ -329,6 +340,8 @@ pub mod tests {
             peak_mib: per_s as u64,
             services_cpu_s_per_million: BTreeMap::from([("kafka", cpu * 2.0)]),
             network_bytes_per_record: 900.0,
+            idle_share: 0.1,
+            stolen_share: per_s / 10_000.0,
             stored_bytes_per_record: BTreeMap::from([("clickhouse", 60.0)]),
         }
     }

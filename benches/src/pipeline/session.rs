@@ -215,11 +215,8 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// One round more of ours alone. What grows with its input is another stage's work, profiled there.
+    /// One round more of ours alone.
     async fn profile(&mut self, stage: &'static Stage) -> Result<()> {
-        if matches!(stage.floor, Floor::Smaller { .. }) {
-            return Ok(());
-        }
         self.number += 1;
         let events = self.events(stage.events);
         self.make_input(stage, events, stage.partitions).await?;

@@ -36,24 +36,26 @@ pub async fn events(namespace: &Namespace) -> Result<(u64, u64)> {
     Ok((rows.parse()?, distinct.parse()?))
 }
 
-/// Rows that the server was given since its start, for any table. Of the copies of a row `events` shows one; here all count.
-/// So does whatever the server writes into logs of its own, which the native one doesn't keep.
-pub async fn rows_inserted(namespace: &Namespace) -> Result<u64> {
-    let sql = "SELECT sum(value) FROM system.events WHERE event = 'InsertedRows' FORMAT TSV";
+/// Rows that the server was given since its start, for any table, without those of its own logs, of which some may be from
+/// before its start: only differences mean anything. Of the copies of a row `events` shows one; here all count.
+pub async fn rows_inserted(namespace: &Namespace) -> Result<i64> {
+    let sql = "SELECT toInt64((SELECT sum(value) FROM system.events WHERE event = 'InsertedRows')) - \
+               toInt64((SELECT sum(ifNull(total_rows, 0)) FROM system.tables \
+               WHERE database = 'system' AND engine LIKE '%MergeTree')) FORMAT TSV";
     Ok(namespace.clickhouse_sql(sql).await?.trim().parse()?)
 }
 
 /// Events among the rows that the server was given since it had been given `before`: without those of the database's other
 /// tables, which are few and have no copies.
-pub async fn events_inserted(namespace: &Namespace, before: u64) -> Result<u64> {
+pub async fn events_inserted(namespace: &Namespace, before: i64) -> Result<u64> {
     let sql = format!(
         "SELECT sum(ifNull(total_rows, 0)) FROM system.tables \
          WHERE database = '{}' AND name NOT IN ('event_log', 'events', 'latest') FORMAT TSV",
         namespace.name
     );
-    let beside: u64 = namespace.clickhouse_sql(&sql).await?.trim().parse()?;
+    let beside: i64 = namespace.clickhouse_sql(&sql).await?.trim().parse()?;
     let now = rows_inserted(namespace).await?;
-    now.checked_sub(before + beside).with_context(|| {
+    u64::try_from(now - before - beside).with_context(|| {
         format!("ClickHouse counts {now} rows, after {before} and {beside}: was it started anew meanwhile?")
     })
 }
