@@ -103,7 +103,7 @@ pub const LIVE_BATCH_RECORDS: u64 = 5_000;
 const LONG_EVENTS: u64 = 2_000_000;
 
 /// Of those stages, and of the replay into CQL: runs of seconds meet a shared machine's good and bad moments, whose ratios
-/// differ by a third. The median of so many is steadier than that of five, which was 17 % off between two whole runs.
+/// differ by a third; of more rounds fewer than half are bad.
 const LONG_ROUNDS: u32 = 9;
 
 /// Of stages with whole claims into CQL, which is the slowest of the services: some six of the batches in which a claim's
@@ -233,7 +233,7 @@ pub const STAGES: &[Stage] = &[
     Stage {
         content: Content::Bulk,
         events: 10_000_000,
-        // Of three the median was 21 % off between two whole runs.
+        // Of minutes each: more would be an hour.
         rounds: 7,
         max_memory_ratio: Some(1.15),
         ..stage(
