@@ -185,7 +185,19 @@ fn received_bytes(devices: &str, name: &str) -> Option<u64> {
 pub struct Processors {
     all: u64,
     idle: u64,
+    waiting: u64,
     stolen: u64,
+}
+
+/// Of the machine's time on all its processors; each from 0 to 1, and 0 where the kernel doesn't say.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Shares {
+    /// Nothing to do.
+    pub idle: f64,
+    /// Nothing to do until a disk has answered.
+    pub disk_wait: f64,
+    /// Something to do, and the host of a virtual machine let it wait.
+    pub stolen: f64,
 }
 
 impl Processors {
@@ -201,15 +213,18 @@ impl Processors {
         let ticks: Vec<u64> =
             numbers.split_ascii_whitespace().take(8).map_while(|n| n.parse().ok()).collect();
         let &[_, _, _, idle, waiting, _, _, stolen] = ticks.as_slice() else { return None };
-        Some(Self { all: ticks.iter().sum(), idle: idle + waiting, stolen })
+        Some(Self { all: ticks.iter().sum(), idle, waiting, stolen })
     }
 
-    /// The shares of the time since `earlier` in which they had nothing to do, and in which the host of a virtual machine
-    /// let them wait.
-    pub fn shares_since(self, earlier: Self) -> (f64, f64) {
+    /// The shares of the time since `earlier`.
+    pub fn shares_since(self, earlier: Self) -> Shares {
         let all = self.all.saturating_sub(earlier.all).max(1) as f64;
         let share = |now: u64, then: u64| now.saturating_sub(then) as f64 / all;
-        (share(self.idle, earlier.idle), share(self.stolen, earlier.stolen))
+        Shares {
+            idle: share(self.idle, earlier.idle),
+            disk_wait: share(self.waiting, earlier.waiting),
+            stolen: share(self.stolen, earlier.stolen),
+        }
     }
 }
 
@@ -272,8 +287,8 @@ mod tests {
         let of = |stat| Processors::of(stat).unwrap();
         let before = of("cpu  10 0 10 70 10 0 0 0 5 0\ncpu0 1 0 0 0 0 0 0 0 0 0\n");
         let now = of("cpu  40 0 20 100 20 0 0 20 35 0\n");
-        assert_eq!(now.shares_since(before), (0.4, 0.2));
-        assert_eq!(now.shares_since(now), (0.0, 0.0));
+        assert_eq!(now.shares_since(before), Shares { idle: 0.3, disk_wait: 0.1, stolen: 0.2 });
+        assert_eq!(now.shares_since(now), Shares::default());
         assert_eq!(Processors::of("cpu  1 2 3\n"), None);
     }
 

@@ -1,5 +1,6 @@
 //! The pipeline's stages against what can't be avoided. `cargo xtask bench` builds what this needs and runs it.
 
+mod alone;
 mod appended;
 mod bulk;
 mod child;
@@ -29,6 +30,7 @@ mod soak;
 mod stage;
 mod stored;
 
+use alone::Alone;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use peer::PEERS;
@@ -163,7 +165,9 @@ async fn run(args: &Args) -> Result<()> {
         Some(Contestant::Naive(args)) => return naive::run(args).await,
         Some(Contestant::Fold(args)) => return fold::run(args).await,
         Some(Contestant::Soak(args)) => {
-            return soak::run(args, &Layout::discover()?.root.join(session::FOLDER)).await;
+            let folder = Layout::discover()?.root.join(session::FOLDER);
+            let _alone = Alone::claim(&folder)?;
+            return soak::run(args, &folder).await;
         }
         Some(Contestant::Scaling(args)) => return scaling::run(args, &Layout::discover()?.root),
         None => {}
@@ -182,6 +186,7 @@ async fn run(args: &Args) -> Result<()> {
     if args.profile {
         profile::check()?;
     }
+    let _alone = Alone::claim(&root.join(session::FOLDER))?;
     // Now: the file may be the one that this run writes.
     let earlier = args.compare.as_deref().map(compare::read).transpose()?;
     let begun = Instant::now();

@@ -1,7 +1,7 @@
 //! How far a consumer group, or a topic, has come: looked at from outside, the same way for everybody.
 
 use super::{
-    child::{Processors, Program, loopback_bytes, services_cpu_s},
+    child::{Processors, Program, Shares, loopback_bytes, services_cpu_s},
     interrupt,
     profile::Profiler,
 };
@@ -62,6 +62,8 @@ pub struct Run {
     pub services_cpu_s_per_million: BTreeMap<&'static str, f64>,
     /// The share of the machine that had nothing to do, from a tenth of the records to the last; 0 where that isn't known.
     pub idle_share: f64,
+    /// The share that had nothing to do until a disk had answered.
+    pub disk_wait_share: f64,
     /// The share that its host gave to others: such a run is slower by as much, or more.
     pub stolen_share: f64,
     /// The most resident memory of any of its processes, in MiB. A floor's holds its prepared rows.
@@ -81,17 +83,18 @@ impl Run {
         let of_service = |(&name, &cpu_s): (&&'static str, &f64)| {
             (name, per_million(cpu_s - from.services_cpu_s.get(name).copied().unwrap_or(0.0)))
         };
-        let (idle_share, stolen_share) = match (from.processors, to.processors) {
+        let shares = match (from.processors, to.processors) {
             (Some(from), Some(to)) => to.shares_since(from),
-            _ => (0.0, 0.0),
+            _ => Shares::default(),
         };
         Self {
             per_s: (records > 0 && seconds > 0.0).then(|| records as f64 / seconds),
             wall_s: to.at.duration_since(begun).as_secs_f64(),
             cpu_s_per_million: per_million(to.cpu_s - from.cpu_s),
             services_cpu_s_per_million: to.services_cpu_s.iter().map(of_service).collect(),
-            idle_share,
-            stolen_share,
+            idle_share: shares.idle,
+            disk_wait_share: shares.disk_wait,
+            stolen_share: shares.stolen,
             peak_mib: 0,
             network_bytes_per_record: 0.0,
             stored_bytes_per_record: BTreeMap::new(),

@@ -345,6 +345,7 @@ pub mod tests {
             services_cpu_s_per_million: BTreeMap::from([("kafka", cpu * 2.0)]),
             network_bytes_per_record: 900.0,
             idle_share: 0.1,
+            disk_wait_share: 0.0,
             stolen_share: per_s / 10_000.0,
             stored_bytes_per_record: BTreeMap::from([("clickhouse", 60.0)]),
         }

@@ -8,7 +8,7 @@ use crate::{
     delivery::{Delivered, DeliveryError},
     dispatch::InFlight,
     health::StageHealth,
-    kafka::{self, KafkaConsumer, RebalanceEvent, Severity},
+    kafka::{self, KafkaConsumer, LookupClient, RebalanceEvent, Severity},
     ledger::Committable,
     mailbox::Mailbox,
     membership::{self, Membership},
@@ -122,8 +122,10 @@ where
     ) -> Result<Self, StageError> {
         let name = processor.name();
         let consumer = kafka::consumer(&config, &mailbox).map_err(|e| kafka_error("no consumer", &e))?;
-        let worker = Worker::start(Arc::clone(&consumer), config.topic.clone(), Arc::clone(&mailbox))
-            .map_err(|e| StageError::Kafka(format!("no thread for requests: {e}")))?;
+        let lookups = LookupClient::new(&config).map_err(|e| kafka_error("no client for look-ups", &e))?;
+        let worker =
+            Worker::start(Arc::clone(&consumer), lookups, config.topic.clone(), Arc::clone(&mailbox))
+                .map_err(|e| StageError::Kafka(format!("no thread for requests: {e}")))?;
         let settings = &config.settings;
         let dead_letters = DeadLetterProducer::new(
             &config.client_properties,

@@ -3,22 +3,27 @@
 use crate::{StageConfig, event_loop::Letter, mailbox::Mailbox, replay::CommitNote};
 use rdkafka::{
     ClientConfig, ClientContext,
+    client::Client,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext, RebalanceProtocol},
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     topic_partition_list::{Offset, TopicPartitionList},
     types::RDKafkaRespErr,
 };
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 /// What may be overridden in the client properties: sizes that keep the process small, and times.
 const TUNABLES: [(&str, &str); 8] = [
     ("queued.max.messages.kbytes", "16384"),
     ("fetch.message.max.bytes", "2097152"),
-    ("fetch.max.bytes", "16777216"),
+    // What comes in one answer is in memory that the kernel clears first, and gets back: of many partitions no more than of few.
+    ("fetch.max.bytes", "4194304"),
     // The default of a second stalls a consumer that is slower than the broker.
     ("fetch.queue.backoff.ms", "10"),
     ("max.poll.interval.ms", "300000"),
@@ -175,6 +180,56 @@ pub(crate) fn consumer(
     let nudged = Arc::clone(mailbox);
     consumer.set_nonempty_callback(move || nudged.nudge());
     Ok(Arc::new(consumer))
+}
+
+/// Answers what has nothing to do with the group, over connections on which no fetch is waiting.
+pub(crate) struct LookupClient(BaseConsumer<Silent>);
+
+/// What a client outside the group says of brokers that are away, the group's own says too.
+struct Silent;
+
+impl ClientContext for Silent {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+
+    fn error(&self, _: KafkaError, _: &str) {}
+}
+
+impl ConsumerContext for Silent {}
+
+/// Events of a [`LookupClient`] that are taken at once, at most.
+const MAX_EVENTS_DISCARDED: usize = 1_000;
+
+impl LookupClient {
+    pub fn new(config: &StageConfig) -> KafkaResult<Self> {
+        let mut client = ClientConfig::new();
+        client.extend(config.client_properties.iter().cloned());
+        client.remove("group.id");
+        client.remove("group.instance.id");
+        Ok(Self(client.create_with_context(Silent)?))
+    }
+
+    /// The first offset of a partition, and the one after its last.
+    pub fn fetch_watermarks(
+        &self,
+        topic: &str,
+        partition: i32,
+        timeout: Duration,
+    ) -> KafkaResult<(i64, i64)> {
+        self.0.fetch_watermarks(topic, partition, timeout)
+    }
+
+    pub fn client(&self) -> &Client<impl ClientContext + use<>> {
+        self.0.client()
+    }
+
+    /// Nobody polls this client, and librdkafka keeps each loss of a connection until somebody does.
+    pub fn discard_events(&self) {
+        for _ in 0..MAX_EVENTS_DISCARDED {
+            if self.0.poll(Duration::ZERO).is_none() {
+                break;
+            }
+        }
+    }
 }
 
 /// A list of one topic's partitions.

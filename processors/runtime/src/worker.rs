@@ -1,10 +1,14 @@
-//! The requests to Kafka that block: commits, committed offsets, watermarks. A thread of its own makes them, one after
-//! the other, so that the loop never stops polling; every answer is a letter. Commits are synchronous ones: the client
-//! library tells the result of those alone.
+//! The requests to Kafka that block: commits, committed offsets, watermarks. Threads of their own make them, so that the loop
+//! never stops polling; every answer is a letter. Commits are synchronous ones: the client library tells the result of those
+//! alone.
+//!
+//! Two things would let a commit wait for seconds. Watermarks are asked for partition by partition, so they have a thread beside
+//! that of the commits. And a broker answers a connection's requests in turn, behind a fetch that waits for records: what
+//! isn't the group's business goes over connections of its own, by a client outside the group.
 
 use crate::{
     event_loop::Letter,
-    kafka::{KafkaConsumer, list, list_noted},
+    kafka::{KafkaConsumer, LookupClient, list, list_noted},
     ledger::Committable,
     mailbox::Mailbox,
     offsets::committed_offsets,
@@ -52,36 +56,49 @@ pub(crate) struct Watermarks {
     pub highs: Vec<(i32, i64)>,
 }
 
+/// What is asked by the group's member, one after the other: a partition is looked up after its last commit.
 enum Task {
     Commit(Vec<(Committable, CommitNote)>),
     /// What is committed is committed once more, to hear whether the group takes it.
     Confirm((Committable, CommitNote)),
     LookUp(Vec<i32>),
-    Watermarks(Vec<i32>),
 }
 
-/// The thread's handle. At most one task of each kind is outstanding: the loop sees to that.
+/// The threads' handle. At most one task of each kind is outstanding: the loop sees to that.
 pub(crate) struct Worker {
     tasks: Option<mpsc::Sender<Task>>,
+    watermarks: mpsc::Sender<Vec<i32>>,
     ended: mpsc::Receiver<()>,
 }
 
 impl Worker {
     pub fn start(
         consumer: Arc<KafkaConsumer>,
+        lookups: LookupClient,
         topic: String,
         mailbox: Arc<Mailbox<Letter>>,
     ) -> std::io::Result<Self> {
         let (tasks, inbox) = mpsc::channel();
+        let (watermarks, asked) = mpsc::channel::<Vec<i32>>();
         let (ending, ended) = mpsc::channel();
+        let lookups = Arc::new(lookups);
+        let beside = (Arc::clone(&lookups), topic.clone(), Arc::clone(&mailbox));
         thread::Builder::new().name("kafka-requests".into()).spawn(move || {
             while let Ok(task) = inbox.recv() {
-                mailbox.post(carry_out(&consumer, &topic, task));
+                mailbox.post(carry_out(&consumer, &lookups, &topic, task));
             }
             drop(consumer);
             drop(ending);
         })?;
-        Ok(Self { tasks: Some(tasks), ended })
+        // Nobody waits for this one's end: it holds nothing of the group's.
+        thread::Builder::new().name("kafka-watermarks".into()).spawn(move || {
+            let (lookups, topic, mailbox) = beside;
+            while let Ok(partitions) = asked.recv() {
+                mailbox.post(Letter::Watermarks(highs(&lookups, &topic, partitions)));
+                lookups.discard_events();
+            }
+        })?;
+        Ok(Self { tasks: Some(tasks), watermarks, ended })
     }
 
     pub fn commit(&self, commits: Vec<(Committable, CommitNote)>) {
@@ -97,7 +114,7 @@ impl Worker {
     }
 
     pub fn watermarks(&self, partitions: Vec<i32>) {
-        self.send(Task::Watermarks(partitions));
+        let _ = self.watermarks.send(partitions);
     }
 
     fn send(&self, task: Task) {
@@ -106,14 +123,14 @@ impl Worker {
         }
     }
 
-    /// Ends the thread; false if it is still busy after `timeout`.
+    /// Ends the thread of the group's requests; false if it is still busy after `timeout`.
     pub fn stop(&mut self, timeout: Duration) -> bool {
         self.tasks = None;
         self.ended.recv_timeout(timeout) == Err(mpsc::RecvTimeoutError::Disconnected)
     }
 }
 
-fn carry_out(consumer: &KafkaConsumer, topic: &str, task: Task) -> Letter {
+fn carry_out(consumer: &KafkaConsumer, lookups: &LookupClient, topic: &str, task: Task) -> Letter {
     match task {
         Task::Commit(commits) => {
             let (sent, result) = commit(consumer, topic, &commits);
@@ -124,21 +141,21 @@ fn carry_out(consumer: &KafkaConsumer, topic: &str, task: Task) -> Letter {
             let (sent, result) = commit(consumer, topic, &[known]);
             Letter::Confirmed { sent, result }
         }
-        Task::LookUp(partitions) => Letter::LookedUp(look_up(consumer, topic, &partitions)),
-        Task::Watermarks(partitions) => {
-            let deadline = Instant::now() + REQUEST_TIMEOUT;
-            let left = || deadline.saturating_duration_since(Instant::now());
-            let highs = partitions
-                .into_iter()
-                .map(|partition| {
-                    consumer.fetch_watermarks(topic, partition, left()).map(|(_, high)| (partition, high))
-                })
-                .collect::<KafkaResult<Vec<_>>>();
-            let watermarks = highs
-                .and_then(|highs| Ok(Watermarks { topic_id: topic_id(consumer, topic, left())?, highs }));
-            Letter::Watermarks(watermarks)
-        }
+        Task::LookUp(partitions) => Letter::LookedUp(look_up(consumer, lookups, topic, &partitions)),
     }
+}
+
+/// The ends of partitions, within one timeout for all of them.
+fn highs(lookups: &LookupClient, topic: &str, partitions: Vec<i32>) -> KafkaResult<Watermarks> {
+    let deadline = Instant::now() + REQUEST_TIMEOUT;
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let highs = partitions
+        .into_iter()
+        .map(|partition| {
+            lookups.fetch_watermarks(topic, partition, left()).map(|(_, high)| (partition, high))
+        })
+        .collect::<KafkaResult<Vec<_>>>()?;
+    Ok(Watermarks { topic_id: topic_id(lookups, topic, left())?, highs })
 }
 
 /// Commits, and tells since when the group has known that this is a member if it was taken.
@@ -153,9 +170,9 @@ fn commit(
     (sent, result)
 }
 
-fn topic_id(consumer: &KafkaConsumer, topic: &str, timeout: Duration) -> KafkaResult<Option<String>> {
+fn topic_id(lookups: &LookupClient, topic: &str, timeout: Duration) -> KafkaResult<Option<String>> {
     use rdkafka::error::RDKafkaErrorCode::{OperationTimedOut, UnknownTopicOrPartition};
-    describe_topic(consumer.client(), topic, timeout).map(|topic| topic.topic_id).map_err(|error| {
+    describe_topic(lookups.client(), topic, timeout).map(|topic| topic.topic_id).map_err(|error| {
         KafkaError::MetadataFetch(match error {
             TopicIdError::Unavailable { .. } => OperationTimedOut,
             TopicIdError::Refused { .. } | TopicIdError::Name(_) => UnknownTopicOrPartition,
@@ -163,8 +180,13 @@ fn topic_id(consumer: &KafkaConsumer, topic: &str, timeout: Duration) -> KafkaRe
     })
 }
 
-fn look_up(consumer: &KafkaConsumer, topic: &str, partitions: &[i32]) -> KafkaResult<LookedUp> {
-    let topic_id = topic_id(consumer, topic, REQUEST_TIMEOUT)?;
+fn look_up(
+    consumer: &KafkaConsumer,
+    lookups: &LookupClient,
+    topic: &str,
+    partitions: &[i32],
+) -> KafkaResult<LookedUp> {
+    let topic_id = topic_id(lookups, topic, REQUEST_TIMEOUT)?;
     let committed = committed_offsets(consumer, &list(topic, partitions.iter().copied()), REQUEST_TIMEOUT)?;
     let found = partitions.iter().map(|&partition| {
         let element = committed
@@ -175,7 +197,7 @@ fn look_up(consumer: &KafkaConsumer, topic: &str, partitions: &[i32]) -> KafkaRe
             Offset::Offset(offset) => Some(offset),
             _ => None,
         };
-        let (low, high) = consumer.fetch_watermarks(topic, partition, REQUEST_TIMEOUT)?;
+        let (low, high) = lookups.fetch_watermarks(topic, partition, REQUEST_TIMEOUT)?;
         let note = CommitNote::found(element.metadata(), committed, low);
         Ok(Found { partition, committed, note, low, high })
     });

@@ -36,7 +36,7 @@ pub fn consumer(namespace: &Namespace) -> Result<BaseConsumer> {
         .set("partition.assignment.strategy", "cooperative-sticky")
         .set("queued.max.messages.kbytes", "16384")
         .set("fetch.message.max.bytes", "2097152")
-        .set("fetch.max.bytes", "16777216")
+        .set("fetch.max.bytes", "4194304")
         .set("fetch.queue.backoff.ms", "10");
     let consumer: BaseConsumer = client.create()?;
     consumer.subscribe(&[&namespace.events_topic])?;

@@ -2,7 +2,10 @@
 
 use crate::fixture::*;
 use claims_runtime::{RuntimeSettings, Shutdown, StageError, health, status};
-use std::sync::atomic::Ordering;
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sink_that_never_answers_is_a_stall() {
@@ -31,6 +34,29 @@ async fn an_idle_stage_is_no_stall() {
     let running = Running::start(topic.config(settings), Plain::new(), &sink, Registry::none());
     until("ten", || sink.len() == 10).await;
     tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    running.stop().await;
+}
+
+/// A fetch of an idle topic waits at the broker for half a second, and what comes after it on the same connection waits with
+/// it: the ends of twelve partitions, asked for one after the other, would be known after six.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_commit_waits_for_the_ends_of_the_partitions() {
+    let topic = Topic::new(12).await;
+    let sink = Recording::new();
+    let running = Running::start(topic.config(quick()), Plain::new(), &sink, Registry::none());
+    let (begun, mut slowest) = (Instant::now(), Duration::ZERO);
+    // The ends are asked for every five seconds.
+    for sent in 1.. {
+        let send = Instant::now();
+        topic.send(0, Some(b"one")).await;
+        until("it is committed", || topic.committed().get(&0) == Some(&sent)).await;
+        slowest = slowest.max(if sent > 1 { send.elapsed() } else { Duration::ZERO });
+        if begun.elapsed() > Duration::from_secs(13) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    assert!(slowest < Duration::from_secs(3), "a commit took {slowest:?}");
     running.stop().await;
 }
 
