@@ -1,6 +1,5 @@
 //! The pipeline's stages against what can't be avoided. `cargo xtask bench` builds what this needs and runs it.
 
-mod alone;
 mod appended;
 mod bulk;
 mod child;
@@ -30,14 +29,16 @@ mod soak;
 mod stage;
 mod stored;
 
-use alone::Alone;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use peer::PEERS;
 use session::Session;
 use stage::{STAGES, Stage};
 use std::{path::PathBuf, process::ExitCode, time::Instant};
-use xtask::services::layout::Layout;
+use xtask::{
+    alone::{self, Alone},
+    services::layout::Layout,
+};
 
 /// That of `claims`: floors and naive pipelines shall not be slower for want of it.
 #[global_allocator]
@@ -165,7 +166,7 @@ async fn run(args: &Args) -> Result<()> {
         Some(Contestant::Naive(args)) => return naive::run(args).await,
         Some(Contestant::Fold(args)) => return fold::run(args).await,
         Some(Contestant::Soak(args)) => {
-            let folder = Layout::discover()?.root.join(session::FOLDER);
+            let folder = Layout::discover()?.root.join(alone::FOLDER);
             let _alone = Alone::claim(&folder)?;
             return soak::run(args, &folder).await;
         }
@@ -186,7 +187,7 @@ async fn run(args: &Args) -> Result<()> {
     if args.profile {
         profile::check()?;
     }
-    let _alone = Alone::claim(&root.join(session::FOLDER))?;
+    let _alone = Alone::claim(&root.join(alone::FOLDER))?;
     // Now: the file may be the one that this run writes.
     let earlier = args.compare.as_deref().map(compare::read).transpose()?;
     let begun = Instant::now();

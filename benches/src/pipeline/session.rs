@@ -20,9 +20,8 @@ use std::{
     path::{Path, PathBuf},
     time::Duration,
 };
+use xtask::alone;
 
-/// Inputs, logs and what processes leave.
-pub const FOLDER: &str = ".claims/bench";
 /// Stages, and peers if both were measured in one run, for programs.
 pub const RESULTS: &str = "target/bench/results.json";
 /// Peers that were measured without the floors.
@@ -63,7 +62,7 @@ pub struct Session<'a> {
 impl<'a> Session<'a> {
     /// A run in a checkout.
     pub fn new(args: &'a Args, root: &'a Path) -> Result<Self> {
-        let (folder, machine) = (root.join(FOLDER), room::machine()?);
+        let (folder, machine) = (root.join(alone::FOLDER), room::machine()?);
         Ok(Self { args, root, folder, inputs: Inputs::default(), number: 0, lines: Vec::new(), machine })
     }
 

@@ -122,7 +122,8 @@ where
     ) -> Result<Self, StageError> {
         let name = processor.name();
         let consumer = kafka::consumer(&config, &mailbox).map_err(|e| kafka_error("no consumer", &e))?;
-        let lookups = LookupClient::new(&config).map_err(|e| kafka_error("no client for look-ups", &e))?;
+        let lookups = LookupClient::new(&config.client_properties)
+            .map_err(|e| kafka_error("no client for look-ups", &e))?;
         let worker =
             Worker::start(Arc::clone(&consumer), lookups, config.topic.clone(), Arc::clone(&mailbox))
                 .map_err(|e| StageError::Kafka(format!("no thread for requests: {e}")))?;
@@ -453,8 +454,9 @@ where
         let name = self.pipeline.name();
         let spent = self.stop_begun.map_or(Duration::ZERO, |begun| begun.elapsed());
         let until = Instant::now() + STOP_LIMIT.saturating_sub(spent).clamp(LEAVE_LIMITS.0, LEAVE_LIMITS.1);
+        let left = || until.saturating_duration_since(Instant::now());
         // The worker holds the consumer, too: as long as a request of its is under way, the group isn't left.
-        let is_free = self.worker.stop(until.saturating_duration_since(Instant::now()) / 2);
+        let is_free = self.worker.stop(left() / 2);
         let consumer = self.consumer;
         let (closing, closed) = std::sync::mpsc::channel::<()>();
         let spawned = std::thread::Builder::new().name("kafka-close".into()).spawn(move || {
@@ -462,8 +464,8 @@ where
             drop(closing);
         });
         let timed_out = Err(std::sync::mpsc::RecvTimeoutError::Timeout);
-        let is_closed = spawned.is_ok()
-            && closed.recv_timeout(until.saturating_duration_since(Instant::now())) != timed_out;
+        let is_closed = spawned.is_ok() && closed.recv_timeout(left()) != timed_out;
+        self.worker.wait_for_lookups(left());
         if !is_free || !is_closed {
             tracing::warn!(processor = name, "Kafka didn't answer; the group notices by its session timeout");
         }

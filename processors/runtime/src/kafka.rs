@@ -19,11 +19,9 @@ use std::{
 };
 
 /// What may be overridden in the client properties: sizes that keep the process small, and times.
-const TUNABLES: [(&str, &str); 8] = [
+const TUNABLES: [(&str, &str); 7] = [
     ("queued.max.messages.kbytes", "16384"),
     ("fetch.message.max.bytes", "2097152"),
-    // What comes in one answer is in memory that the kernel clears first, and gets back: of many partitions no more than of few.
-    ("fetch.max.bytes", "4194304"),
     // The default of a second stalls a consumer that is slower than the broker.
     ("fetch.queue.backoff.ms", "10"),
     ("max.poll.interval.ms", "300000"),
@@ -31,6 +29,11 @@ const TUNABLES: [(&str, &str); 8] = [
     ("socket.keepalive.enable", "true"),
     ("topic.metadata.refresh.interval.ms", "5000"),
 ];
+
+/// What comes in one answer is in memory that the kernel clears first and gets back: of many partitions no more than of few.
+const FETCH_MAX_BYTES: u64 = 4 * 1024 * 1024;
+const FETCH_MAX_PROPERTY: &str = "fetch.max.bytes";
+const MESSAGE_MAX_PROPERTY: &str = "message.max.bytes";
 
 /// The broker may wait for a so manieth part of what a batch may …
 const FETCH_WAITS_IN_BATCH_AGE: u64 = 10;
@@ -150,13 +153,30 @@ pub(crate) fn answer_assignment(
 fn patience(
     max_batch_age_ms: u64,
     of_the_user: &[(String, String)],
-) -> impl Iterator<Item = (String, String)> {
+) -> impl Iterator<Item = (&'static str, String)> {
     let wait_ms = (max_batch_age_ms / FETCH_WAITS_IN_BATCH_AGE).min(MAX_FETCH_WAIT_MS);
     let is_set =
         of_the_user.iter().any(|(name, _)| name == FETCH_WAIT_PROPERTY || name == FETCH_BYTES_PROPERTY);
     let pays = wait_ms >= MIN_FETCH_WAIT_MS && !is_set;
     let properties = [(FETCH_WAIT_PROPERTY, wait_ms), (FETCH_BYTES_PROPERTY, PATIENT_FETCH_BYTES)];
-    properties.into_iter().filter(move |_| pays).map(|(name, value)| (name.to_owned(), value.to_string()))
+    properties.into_iter().filter(move |_| pays).map(|(name, value)| (name, value.to_string()))
+}
+
+/// How much the brokers may send in one answer. librdkafka refuses less than the largest message that the user allows.
+fn fetch_max_bytes(of_the_user: &[(String, String)]) -> u64 {
+    let allowed = of_the_user.iter().rev().find(|(name, _)| name == MESSAGE_MAX_PROPERTY);
+    allowed.and_then(|(_, value)| value.parse().ok()).unwrap_or(0).max(FETCH_MAX_BYTES)
+}
+
+/// Our own settings, over those the user's, over those what may not be changed.
+fn client(own: &[(&str, String)], of_the_user: &[(String, String)]) -> ClientConfig {
+    let mut client = ClientConfig::new();
+    client.extend(TUNABLES.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    client.set(FETCH_MAX_PROPERTY, fetch_max_bytes(of_the_user).to_string());
+    client.extend(own.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+    client.extend(of_the_user.iter().cloned());
+    client.extend(FIXED.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    client
 }
 
 /// A consumer that wakes the mailbox when there is something to poll.
@@ -164,16 +184,11 @@ pub(crate) fn consumer(
     config: &StageConfig,
     mailbox: &Arc<Mailbox<Letter>>,
 ) -> KafkaResult<Arc<KafkaConsumer>> {
-    let mut client = ClientConfig::new();
-    client.extend(TUNABLES.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    client.extend(patience(config.settings.max_batch_age_ms, &config.client_properties));
-    if let Some(id) = &config.settings.instance_id {
-        client.set("group.instance.id", id);
-    }
-    client.set(SESSION_TIMEOUT_PROPERTY, config.session_timeout().as_millis().to_string());
-    client.set("heartbeat.interval.ms", "2000");
-    client.extend(config.client_properties.iter().cloned());
-    client.extend(FIXED.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let mut own: Vec<_> = patience(config.settings.max_batch_age_ms, &config.client_properties).collect();
+    own.extend(config.settings.instance_id.iter().map(|id| ("group.instance.id", id.clone())));
+    own.push((SESSION_TIMEOUT_PROPERTY, config.session_timeout().as_millis().to_string()));
+    own.push(("heartbeat.interval.ms", "2000".to_owned()));
+    let mut client = client(&own, &config.client_properties);
     client.set("group.id", &config.group_id);
     let context = Context { mailbox: Arc::clone(mailbox), closing: AtomicBool::new(false) };
     let mut consumer: KafkaConsumer = client.create_with_context(context)?;
@@ -196,15 +211,26 @@ impl ClientContext for Silent {
 
 impl ConsumerContext for Silent {}
 
-/// Events of a [`LookupClient`] that are taken at once, at most.
+/// What is the member's alone, or would fill a queue that is seldom looked at.
+const NOT_FOR_LOOKUPS: [&str; 6] = [
+    "group.id",
+    "group.instance.id",
+    SESSION_TIMEOUT_PROPERTY,
+    "max.poll.interval.ms",
+    "statistics.interval.ms",
+    "debug",
+];
+/// Events of a [`LookupClient`] that are taken at once, at most …
 const MAX_EVENTS_DISCARDED: usize = 1_000;
+/// … and none is left when so many looks in a row find nothing: what isn't an error looks like nothing.
+const EMPTY_LOOKS: usize = 16;
 
 impl LookupClient {
-    pub fn new(config: &StageConfig) -> KafkaResult<Self> {
-        let mut client = ClientConfig::new();
-        client.extend(config.client_properties.iter().cloned());
-        client.remove("group.id");
-        client.remove("group.instance.id");
+    pub fn new(of_the_user: &[(String, String)]) -> KafkaResult<Self> {
+        let mut client = client(&[], of_the_user);
+        for name in NOT_FOR_LOOKUPS {
+            client.remove(name);
+        }
         Ok(Self(client.create_with_context(Silent)?))
     }
 
@@ -224,8 +250,10 @@ impl LookupClient {
 
     /// Nobody polls this client, and librdkafka keeps each loss of a connection until somebody does.
     pub fn discard_events(&self) {
+        let mut empty_looks = 0;
         for _ in 0..MAX_EVENTS_DISCARDED {
-            if self.0.poll(Duration::ZERO).is_none() {
+            empty_looks = if self.0.poll(Duration::ZERO).is_some() { 0 } else { empty_looks + 1 };
+            if empty_looks == EMPTY_LOOKS {
                 break;
             }
         }
@@ -343,6 +371,33 @@ pub(crate) fn removed_help(topic: &str, processor: &str, partition: i32, needed:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn pairs(properties: &[(&str, &str)]) -> Vec<(String, String)> {
+        properties.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    #[test]
+    fn what_the_user_sets_for_consumers_is_no_error_beside_our_own() {
+        let bytes = |of_the_user: &[(&str, &str)]| {
+            let of_the_user = pairs(of_the_user);
+            LookupClient::new(&of_the_user).map(|_| ()).unwrap();
+            let client = client(&[], &of_the_user);
+            client.create::<BaseConsumer>().map(|_| ()).unwrap();
+            client.get(FETCH_MAX_PROPERTY).map(str::to_owned)
+        };
+        assert_eq!(bytes(&[]).as_deref(), Some("4194304"));
+        assert_eq!(bytes(&[("message.max.bytes", "1000")]).as_deref(), Some("4194304"));
+        assert_eq!(bytes(&[("message.max.bytes", "16777216")]).as_deref(), Some("16777216"));
+        let both = [("message.max.bytes", "16777216"), ("fetch.max.bytes", "33554432")];
+        assert_eq!(bytes(&both).as_deref(), Some("33554432"));
+        assert_eq!(bytes(&[("receive.message.max.bytes", "5000000")]).as_deref(), Some("4194304"));
+    }
+
+    #[test]
+    fn settings_of_a_group_are_not_for_look_ups() {
+        let of_a_member = [("max.poll.interval.ms", "20000"), ("group.instance.id", "one"), ("debug", "all")];
+        assert!(LookupClient::new(&pairs(&of_a_member)).is_ok());
+    }
 
     #[test]
     fn the_broker_gathers_records_only_for_batches_that_wait_for_long() {

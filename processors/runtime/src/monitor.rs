@@ -92,7 +92,8 @@ impl Monitor {
     }
 
     pub fn high(&mut self, partition: i32, offset: i64) {
-        self.highs.insert(partition, offset);
+        let high = self.highs.entry(partition).or_insert(offset);
+        *high = offset.max(*high);
     }
 
     pub fn revoked(&mut self, partition: i32) {

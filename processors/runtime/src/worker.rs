@@ -2,9 +2,8 @@
 //! never stops polling; every answer is a letter. Commits are synchronous ones: the client library tells the result of those
 //! alone.
 //!
-//! Two things would let a commit wait for seconds. Watermarks are asked for partition by partition, so they have a thread beside
-//! that of the commits. And a broker answers a connection's requests in turn, behind a fetch that waits for records: what
-//! isn't the group's business goes over connections of its own, by a client outside the group.
+//! Watermarks are asked for partition by partition, and may take seconds. So they have a thread beside that of the commits, and a
+//! client outside the group beside the consumer, on whose connections they would stand behind fetches that wait for records.
 
 use crate::{
     event_loop::Letter,
@@ -18,7 +17,7 @@ use crate::{
 use rdkafka::{
     consumer::{CommitMode, Consumer as _},
     error::{KafkaError, KafkaResult},
-    topic_partition_list::Offset,
+    topic_partition_list::{Offset, TopicPartitionList},
 };
 use std::{
     sync::{Arc, mpsc},
@@ -56,19 +55,27 @@ pub(crate) struct Watermarks {
     pub highs: Vec<(i32, i64)>,
 }
 
-/// What is asked by the group's member, one after the other: a partition is looked up after its last commit.
+/// What the group's member asks for.
 enum Task {
     Commit(Vec<(Committable, CommitNote)>),
     /// What is committed is committed once more, to hear whether the group takes it.
     Confirm((Committable, CommitNote)),
+    /// Committed offsets; the rest of the look-up is the other thread's.
     LookUp(Vec<i32>),
+}
+
+/// What is asked for outside the group.
+enum Ask {
+    LookUp(TopicPartitionList),
+    Watermarks(Vec<i32>),
 }
 
 /// The threads' handle. At most one task of each kind is outstanding: the loop sees to that.
 pub(crate) struct Worker {
     tasks: Option<mpsc::Sender<Task>>,
-    watermarks: mpsc::Sender<Vec<i32>>,
+    asks: Option<mpsc::Sender<Ask>>,
     ended: mpsc::Receiver<()>,
+    asks_ended: mpsc::Receiver<()>,
 }
 
 impl Worker {
@@ -78,27 +85,33 @@ impl Worker {
         topic: String,
         mailbox: Arc<Mailbox<Letter>>,
     ) -> std::io::Result<Self> {
-        let (tasks, inbox) = mpsc::channel();
-        let (watermarks, asked) = mpsc::channel::<Vec<i32>>();
-        let (ending, ended) = mpsc::channel();
-        let lookups = Arc::new(lookups);
-        let beside = (Arc::clone(&lookups), topic.clone(), Arc::clone(&mailbox));
+        let (tasks, tasks_inbox) = mpsc::channel();
+        let (asks, asks_inbox) = mpsc::channel();
+        let (ending, ended) = mpsc::channel::<()>();
+        let (asks_ending, asks_ended) = mpsc::channel::<()>();
+        let beside = (topic.clone(), Arc::clone(&mailbox), asks.clone());
         thread::Builder::new().name("kafka-requests".into()).spawn(move || {
-            while let Ok(task) = inbox.recv() {
-                mailbox.post(carry_out(&consumer, &lookups, &topic, task));
+            let (topic, mailbox, asks) = beside;
+            while let Ok(task) = tasks_inbox.recv() {
+                if let Some(letter) = carry_out(&consumer, &asks, &topic, task) {
+                    mailbox.post(letter);
+                }
             }
             drop(consumer);
             drop(ending);
         })?;
-        // Nobody waits for this one's end: it holds nothing of the group's.
-        thread::Builder::new().name("kafka-watermarks".into()).spawn(move || {
-            let (lookups, topic, mailbox) = beside;
-            while let Ok(partitions) = asked.recv() {
-                mailbox.post(Letter::Watermarks(highs(&lookups, &topic, partitions)));
+        thread::Builder::new().name("kafka-lookups".into()).spawn(move || {
+            while let Ok(ask) = asks_inbox.recv() {
+                mailbox.post(match ask {
+                    Ask::LookUp(committed) => Letter::LookedUp(look_up(&lookups, &topic, &committed)),
+                    Ask::Watermarks(partitions) => Letter::Watermarks(highs(&lookups, &topic, partitions)),
+                });
                 lookups.discard_events();
             }
+            drop(lookups);
+            drop(asks_ending);
         })?;
-        Ok(Self { tasks: Some(tasks), watermarks, ended })
+        Ok(Self { tasks: Some(tasks), asks: Some(asks), ended, asks_ended })
     }
 
     pub fn commit(&self, commits: Vec<(Committable, CommitNote)>) {
@@ -114,7 +127,9 @@ impl Worker {
     }
 
     pub fn watermarks(&self, partitions: Vec<i32>) {
-        let _ = self.watermarks.send(partitions);
+        if let Some(asks) = &self.asks {
+            let _ = asks.send(Ask::Watermarks(partitions));
+        }
     }
 
     fn send(&self, task: Task) {
@@ -123,25 +138,35 @@ impl Worker {
         }
     }
 
-    /// Ends the thread of the group's requests; false if it is still busy after `timeout`.
+    /// Ends the thread of the group's requests; false if it is still busy after `timeout`. The other one begins to end.
     pub fn stop(&mut self, timeout: Duration) -> bool {
-        self.tasks = None;
+        (self.tasks, self.asks) = (None, None);
         self.ended.recv_timeout(timeout) == Err(mpsc::RecvTimeoutError::Disconnected)
+    }
+
+    /// Waits for the other thread: a client should be gone before the process is.
+    pub fn wait_for_lookups(&self, timeout: Duration) {
+        let _ = self.asks_ended.recv_timeout(timeout);
     }
 }
 
-fn carry_out(consumer: &KafkaConsumer, lookups: &LookupClient, topic: &str, task: Task) -> Letter {
+fn carry_out(consumer: &KafkaConsumer, asks: &mpsc::Sender<Ask>, topic: &str, task: Task) -> Option<Letter> {
     match task {
         Task::Commit(commits) => {
             let (sent, result) = commit(consumer, topic, &commits);
             let commits = commits.into_iter().map(|(commit, _)| commit).collect();
-            Letter::Committed { commits, sent, result }
+            Some(Letter::Committed { commits, sent, result })
         }
         Task::Confirm(known) => {
             let (sent, result) = commit(consumer, topic, &[known]);
-            Letter::Confirmed { sent, result }
+            Some(Letter::Confirmed { sent, result })
         }
-        Task::LookUp(partitions) => Letter::LookedUp(look_up(consumer, lookups, topic, &partitions)),
+        Task::LookUp(partitions) => {
+            let committed = committed_offsets(consumer, &list(topic, partitions), REQUEST_TIMEOUT);
+            let is_passed_on = committed
+                .and_then(|committed| asks.send(Ask::LookUp(committed)).map_err(|_| KafkaError::Canceled));
+            is_passed_on.err().map(|error| Letter::LookedUp(Err(error)))
+        }
     }
 }
 
@@ -180,19 +205,11 @@ fn topic_id(lookups: &LookupClient, topic: &str, timeout: Duration) -> KafkaResu
     })
 }
 
-fn look_up(
-    consumer: &KafkaConsumer,
-    lookups: &LookupClient,
-    topic: &str,
-    partitions: &[i32],
-) -> KafkaResult<LookedUp> {
+fn look_up(lookups: &LookupClient, topic: &str, committed: &TopicPartitionList) -> KafkaResult<LookedUp> {
     let topic_id = topic_id(lookups, topic, REQUEST_TIMEOUT)?;
-    let committed = committed_offsets(consumer, &list(topic, partitions.iter().copied()), REQUEST_TIMEOUT)?;
-    let found = partitions.iter().map(|&partition| {
-        let element = committed
-            .find_partition(topic, partition)
-            .ok_or_else(|| KafkaError::OffsetFetch(rdkafka::error::RDKafkaErrorCode::UnknownPartition))?;
+    let found = committed.elements().into_iter().map(|element| {
         element.error()?;
+        let partition = element.partition();
         let committed = match element.offset() {
             Offset::Offset(offset) => Some(offset),
             _ => None,

@@ -126,14 +126,23 @@ impl Topic {
         self.producer.send(record, Timeout::After(PATIENCE)).await.unwrap().offset
     }
 
+    /// A client that may ask for what the group has committed, without being in it.
+    pub fn group_client(&self) -> BaseConsumer {
+        client().set("group.id", &self.group).create().unwrap()
+    }
+
     /// The group's committed offset of every partition.
     pub fn committed(&self) -> BTreeMap<i32, i64> {
-        let consumer: BaseConsumer = client().set("group.id", &self.group).create().unwrap();
+        self.committed_by(&self.group_client())
+    }
+
+    /// The same, without a client made for it.
+    pub fn committed_by(&self, consumer: &BaseConsumer) -> BTreeMap<i32, i64> {
         let mut list = TopicPartitionList::new();
         for partition in 0..self.partitions {
             list.add_partition(&self.name, partition);
         }
-        let committed = claims_runtime::committed_offsets(&consumer, &list, PATIENCE).unwrap();
+        let committed = claims_runtime::committed_offsets(consumer, &list, PATIENCE).unwrap();
         committed
             .elements()
             .iter()

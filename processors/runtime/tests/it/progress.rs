@@ -38,25 +38,25 @@ async fn an_idle_stage_is_no_stall() {
 }
 
 /// A fetch of an idle topic waits at the broker for half a second, and what comes after it on the same connection waits with
-/// it: the ends of twelve partitions, asked for one after the other, would be known after six.
+/// it: the ends of twelve partitions, asked for one after the other, take five seconds then, of every ten.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_commit_waits_for_the_ends_of_the_partitions() {
     let topic = Topic::new(12).await;
     let sink = Recording::new();
     let running = Running::start(topic.config(quick()), Plain::new(), &sink, Registry::none());
-    let (begun, mut slowest) = (Instant::now(), Duration::ZERO);
-    // The ends are asked for every five seconds.
-    for sent in 1.. {
-        let send = Instant::now();
-        topic.send(0, Some(b"one")).await;
-        until("it is committed", || topic.committed().get(&0) == Some(&sent)).await;
-        slowest = slowest.max(if sent > 1 { send.elapsed() } else { Duration::ZERO });
-        if begun.elapsed() > Duration::from_secs(13) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(300)).await;
+    topic.send(0, Some(b"first")).await;
+    until("the first is committed", || topic.committed().get(&0) == Some(&1)).await;
+    let group = topic.group_client();
+    let (begun, mut slow, mut next) = (Instant::now(), 0, 1);
+    while begun.elapsed() < Duration::from_secs(24) {
+        next = topic.send(0, Some(b"next")).await + 1;
+        let sent = Instant::now();
+        until("it is committed", || topic.committed_by(&group).get(&0) == Some(&next)).await;
+        slow += u32::from(sent.elapsed() > Duration::from_secs(2));
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    assert!(slowest < Duration::from_secs(3), "a commit took {slowest:?}");
+    // One may be the machine's.
+    assert!(slow < 2, "{slow} of {next} commits took longer than two seconds");
     running.stop().await;
 }
 

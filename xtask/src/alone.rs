@@ -6,6 +6,9 @@ use std::{
     path::Path,
 };
 
+/// Where a checkout's benchmarks and soaks keep inputs, logs and what processes leave, below its root.
+pub const FOLDER: &str = ".claims/bench";
+
 /// Held for as long as a benchmark runs; the kernel lets go of it when the process ends, however it does.
 #[derive(Debug)]
 pub struct Alone {
