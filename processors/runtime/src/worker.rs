@@ -66,7 +66,8 @@ enum Task {
 
 /// What is asked for outside the group.
 enum Ask {
-    LookUp(TopicPartitionList),
+    /// These partitions, of which this is committed.
+    LookUp(Vec<i32>, TopicPartitionList),
     Watermarks(Vec<i32>),
 }
 
@@ -103,7 +104,9 @@ impl Worker {
         thread::Builder::new().name("kafka-lookups".into()).spawn(move || {
             while let Ok(ask) = asks_inbox.recv() {
                 mailbox.post(match ask {
-                    Ask::LookUp(committed) => Letter::LookedUp(look_up(&lookups, &topic, &committed)),
+                    Ask::LookUp(partitions, committed) => {
+                        Letter::LookedUp(look_up(&lookups, &topic, &partitions, &committed))
+                    }
                     Ask::Watermarks(partitions) => Letter::Watermarks(highs(&lookups, &topic, partitions)),
                 });
                 lookups.discard_events();
@@ -162,9 +165,10 @@ fn carry_out(consumer: &KafkaConsumer, asks: &mpsc::Sender<Ask>, topic: &str, ta
             Some(Letter::Confirmed { sent, result })
         }
         Task::LookUp(partitions) => {
-            let committed = committed_offsets(consumer, &list(topic, partitions), REQUEST_TIMEOUT);
-            let is_passed_on = committed
-                .and_then(|committed| asks.send(Ask::LookUp(committed)).map_err(|_| KafkaError::Canceled));
+            let asked = list(topic, partitions.iter().copied());
+            let is_passed_on = committed_offsets(consumer, &asked, REQUEST_TIMEOUT).and_then(|committed| {
+                asks.send(Ask::LookUp(partitions, committed)).map_err(|_| KafkaError::Canceled)
+            });
             is_passed_on.err().map(|error| Letter::LookedUp(Err(error)))
         }
     }
@@ -205,11 +209,18 @@ fn topic_id(lookups: &LookupClient, topic: &str, timeout: Duration) -> KafkaResu
     })
 }
 
-fn look_up(lookups: &LookupClient, topic: &str, committed: &TopicPartitionList) -> KafkaResult<LookedUp> {
+fn look_up(
+    lookups: &LookupClient,
+    topic: &str,
+    partitions: &[i32],
+    committed: &TopicPartitionList,
+) -> KafkaResult<LookedUp> {
     let topic_id = topic_id(lookups, topic, REQUEST_TIMEOUT)?;
-    let found = committed.elements().into_iter().map(|element| {
+    let found = partitions.iter().map(|&partition| {
+        let element = committed
+            .find_partition(topic, partition)
+            .ok_or_else(|| KafkaError::OffsetFetch(rdkafka::error::RDKafkaErrorCode::UnknownPartition))?;
         element.error()?;
-        let partition = element.partition();
         let committed = match element.offset() {
             Offset::Offset(offset) => Some(offset),
             _ => None,
